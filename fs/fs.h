@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How images are presented: the FUSE server, mounting and unmounting, and
+ * (through it) rootfs for containers and lowerdir for overlayfs.
+ */
+#ifndef QL_FS_H
+#define QL_FS_H
+
+#include "store/store.h"
+
+struct ql_mount_options {
+	const char *source; /* shown in mountinfo: the image's name */
+	bool foreground; /* serve in this process until unmounted or signalled */
+	bool no_passthrough; /* needed under a nested overlayfs */
+	bool allow_other; /* root: always on */
+	unsigned int threads; /* 0: the default */
+};
+
+/*
+ * Mounts an image's merged root at dir by FUSE.  The tree and store are
+ * borrowed until it returns in the foreground; otherwise a process of its own
+ * serves, and this returns when the mount serves.
+ * -ENOENT, -ENOTDIR, -ENOTEMPTY, -EBUSY (something is mounted there), -EPERM.
+ */
+int ql_mount_fuse(const struct ql_store *store, const struct ql_tree *tree,
+		  const char *dir, const struct ql_mount_options *options,
+		  struct ql_error *err);
+
+/* Unmounts a mount made by quicklayer (-EINVAL: it is none), and waits until
+ * its server is gone.  lazy: detach, also where it is busy. */
+int ql_umount(const char *dir, bool lazy, struct ql_error *err);
+
+/* Calls fn for each of quicklayer's mounts (from mountinfo). */
+typedef int ql_mount_fn(const char *dir, const char *source, void *arg);
+int ql_mount_each(ql_mount_fn *fn, void *arg, struct ql_error *err);
+
+#endif

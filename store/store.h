@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: content, metadata and catalogue of what is on this node.
+ *
+ *   objects/ab/cdef…     a file's content, named by its sha256, mode 0444
+ *   images/<digest>.cfs  the merged tree of one image: a composefs image
+ *   layers/<digest>.cfs  the entries of one layer, whiteouts by their OCI names
+ *   partial/             files being written, and locks of layers being filled
+ *   catalog/             the LMDB environment (grammar: catalog.c)
+ *   lock                 shared by whoever adds, exclusive to whoever removes
+ *
+ * Functions return 0 or a negative errno and describe it in err.  A store may
+ * be used by any number of threads and processes at once; struct ql_tree is
+ * immutable and may be shared by threads.
+ */
+#ifndef QL_STORE_H
+#define QL_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "store/base/base.h"
+
+/* ---- the store ---- */
+
+struct ql_store;
+
+enum ql_store_mode {
+	QL_STORE_READ, /* must exist; nothing is written */
+	QL_STORE_WRITE, /* made where it does not exist */
+};
+
+/*
+ * root NULL: $QUICKLAYER_ROOT, else /var/lib/quicklayer for root, else
+ * $XDG_DATA_HOME/quicklayer (~/.local/share/quicklayer).
+ * -ENOENT: no store there (READ).  -EPROTONOSUPPORT: a store of a format that
+ * this version does not know.
+ */
+int ql_store_open(const char *root, enum ql_store_mode mode,
+		  struct ql_store **ret_store, struct ql_error *err);
+void ql_store_close(struct ql_store *store);
+QL_DEFINE_CLEANUP(struct ql_store *, ql_store_close)
+
+const char *ql_store_root(const struct ql_store *store); /* borrowed */
+int ql_store_root_fd(const struct ql_store *store); /* borrowed */
+
+/* Held while adding (shared) or removing (exclusive); waits.  The descriptor
+ * that holds the lock; close it to let go. */
+int ql_store_lock(struct ql_store *store, bool exclusive, int *ret_fd,
+		  struct ql_error *err);
+
+/* ---- objects ---- */
+
+enum { QL_OBJECT_PATH = 73 }; /* "objects/ab/<62 hex digits>", no NUL */
+
+/* The object's path below the store's root; returns buf. */
+char *ql_object_path(const struct ql_digest *digest,
+		     char buf[QL_OBJECT_PATH + 1]);
+/* Opens an object for reading.  -ENOENT: not here. */
+int ql_object_open(const struct ql_store *store,
+		   const struct ql_digest *digest, int *ret_fd,
+		   struct ql_error *err);
+/* Stores data (a manifest, a configuration) as an object under its digest;
+ * -EBADMSG where `expect`, if given, is another. */
+int ql_object_put(struct ql_store *store, const void *data, size_t len,
+		  const struct ql_digest *expect,
+		  struct ql_digest *ret_digest, struct ql_error *err);
+/* Appends a whole object to buf. */
+int ql_object_read(const struct ql_store *store,
+		   const struct ql_digest *digest, struct ql_buf *buf,
+		   struct ql_error *err);
+
+/* ---- layers ---- */
+
+struct ql_layer_info {
+	struct ql_digest diff_id; /* of the uncompressed tar */
+	struct ql_digest blob; /* of the blob it came as */
+	uint64_t blob_size; /* bytes */
+	uint64_t tar_size; /* bytes */
+	uint64_t entries; /* tar entries that are files, folders, … */
+	uint64_t file_bytes; /* sum of the regular files' sizes */
+	struct ql_digest cfs; /* of layers/<diff_id>.cfs */
+};
+
+struct ql_layer_stats {
+	uint64_t new_objects; /* written by this import */
+	uint64_t new_bytes;
+	uint64_t dup_objects; /* found here already */
+	uint64_t dup_bytes;
+};
+
+/* -ENOENT (not described): the layer is not here. */
+int ql_layer_get(struct ql_store *store, const struct ql_digest *diff_id,
+		 struct ql_layer_info *ret_info);
+
+/*
+ * Held while a layer is being filled, so that two processes (or threads) do
+ * not fetch it at once; waits for the other.  After it, ask ql_layer_get()
+ * again.  Release with ql_layer_unlock().
+ */
+struct ql_layer_lock;
+int ql_layer_lock(struct ql_store *store, const struct ql_digest *diff_id,
+		  struct ql_layer_lock **ret_lock, struct ql_error *err);
+void ql_layer_unlock(struct ql_layer_lock *lock);
+QL_DEFINE_CLEANUP(struct ql_layer_lock *, ql_layer_unlock)
+
+/*
+ * Reads one layer's uncompressed tar (taken, also on failure) to its end,
+ * stores its files and records the layer.  info->diff_id, blob and blob_size
+ * are the caller's; the rest is filled in.  The caller holds the store's lock
+ * (shared) and the layer's.
+ * -EBADMSG: not the stated diff ID, or not a tar.  -ELOOP, -EINVAL,
+ * -ENAMETOOLONG: an entry that no image may hold, named.  -ENOSPC.
+ */
+int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
+		    struct ql_layer_info *info,
+		    struct ql_layer_stats *ret_stats, struct ql_error *err);
+
+/* ---- images ---- */
+
+enum { QL_IMAGE_LAYERS_MAX = 512 };
+
+struct ql_image_info {
+	struct ql_digest manifest; /* names the image */
+	struct ql_digest config;
+	uint64_t pulled; /* seconds since the epoch */
+	uint64_t inodes; /* in the merged tree */
+	uint64_t file_bytes; /* sum of the merged regular files' sizes */
+	struct ql_digest cfs; /* of images/<manifest>.cfs */
+	uint32_t n_layers;
+	struct ql_digest *layers; /* owned: diff IDs, lowest first */
+};
+void ql_image_info_release(struct ql_image_info *info);
+#define _cleanup_image_info_ __attribute__((cleanup(ql_image_info_release)))
+
+/*
+ * Merges layers that are all here into one tree, writes it as a composefs
+ * image, and records the image: info's manifest, config (both objects
+ * already), n_layers and layers are the caller's, the rest is filled in.
+ * name may be NULL.  The caller holds the store's lock (shared).
+ */
+int ql_image_build(struct ql_store *store, struct ql_image_info *info,
+		   const char *name, struct ql_error *err);
+
+/* By manifest digest.  -ENOENT (not described). */
+int ql_image_get(struct ql_store *store, const struct ql_digest *manifest,
+		 struct ql_image_info *ret_info);
+/* By a name as ql_image_build() or ql_image_tag() recorded it. */
+int ql_image_find(struct ql_store *store, const char *name,
+		  struct ql_digest *ret_manifest);
+int ql_image_tag(struct ql_store *store, const char *name,
+		 const struct ql_digest *manifest, struct ql_error *err);
+
+/* Calls fn for every (name, image); name NULL for an image with no name.
+ * A non-zero return of fn stops and is returned. */
+typedef int ql_image_fn(const char *name, const struct ql_image_info *info,
+			void *arg);
+int ql_image_each(struct ql_store *store, ql_image_fn *fn, void *arg,
+		  struct ql_error *err);
+
+struct ql_remove_stats {
+	bool untagged_only; /* other names, or none removed, still hold it */
+	uint64_t objects; /* removed from disk */
+	uint64_t bytes;
+};
+
+/*
+ * Removes a name; with the last name (or by manifest digest, name NULL, all
+ * names) the image, its layers that no image uses, and their objects that no
+ * layer or image uses.  -ENOENT: no such image.  -EBUSY: mounted.
+ */
+int ql_image_remove(struct ql_store *store, const char *name,
+		    const struct ql_digest *manifest,
+		    struct ql_remove_stats *ret_stats, struct ql_error *err);
+
+/* ---- trees: one composefs image, read through mmap ---- */
+
+struct ql_tree;
+
+/* Opens the merged tree of an image and holds a shared lock on it, which
+ * keeps it from being removed.  -ENOENT: not here; -EBADMSG: damaged. */
+int ql_tree_open_image(const struct ql_store *store,
+		       const struct ql_digest *manifest,
+		       struct ql_tree **ret_tree, struct ql_error *err);
+int ql_tree_open_layer(const struct ql_store *store,
+		       const struct ql_digest *diff_id,
+		       struct ql_tree **ret_tree, struct ql_error *err);
+/* Any composefs image, by descriptor (taken on success). */
+int ql_tree_open_fd(int fd, struct ql_tree **ret_tree, struct ql_error *err);
+/* Over memory (borrowed); for fuzzing and tests. */
+int ql_tree_open_mem(const void *data, size_t len, struct ql_tree **ret_tree,
+		     struct ql_error *err);
+void ql_tree_close(struct ql_tree *tree);
+QL_DEFINE_CLEANUP(struct ql_tree *, ql_tree_close)
+
+struct ql_inode {
+	uint64_t nid; /* EROFS node id: byte offset / 32 */
+	uint32_t mode; /* type and permissions */
+	uint32_t nlink;
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t size; /* bytes */
+	dev_t rdev;
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	/* private to tree.c */
+	uint32_t xattr_icount;
+	uint32_t layout;
+	uint32_t blkaddr;
+	uint64_t xattr_pos;
+	uint64_t tail_pos;
+};
+
+uint64_t ql_tree_root(const struct ql_tree *tree);
+uint64_t ql_tree_inodes(const struct ql_tree *tree);
+/* All below return -EBADMSG where the image is damaged there. */
+int ql_tree_inode(const struct ql_tree *tree, uint64_t nid,
+		  struct ql_inode *ret_inode);
+/* -ENOENT; -ENOTDIR. */
+int ql_tree_lookup(const struct ql_tree *tree, const struct ql_inode *dir,
+		   const char *name, size_t len, uint64_t *ret_nid);
+
+struct ql_dirent {
+	const char *name; /* borrowed from the tree, not NUL-terminated */
+	size_t len;
+	uint64_t nid;
+	uint8_t type; /* DT_* */
+};
+/*
+ * The entry at *pos (0 at the start) and moves *pos on: 1, or 0 at the end.
+ * Entries come in byte order of their names, "." and ".." among them.  A
+ * position stays valid for the tree's life.
+ */
+int ql_tree_readdir(const struct ql_tree *tree, const struct ql_inode *dir,
+		    uint64_t *pos, struct ql_dirent *ret_entry);
+/* Borrowed, not NUL-terminated. */
+int ql_tree_readlink(const struct ql_tree *tree, const struct ql_inode *link,
+		     const char **ret_target, size_t *ret_len);
+
+struct ql_content {
+	const uint8_t *data; /* inline content (borrowed), or NULL */
+	struct ql_digest object; /* where data is NULL and size > 0 */
+	uint64_t size;
+};
+int ql_tree_content(const struct ql_tree *tree, const struct ql_inode *file,
+		    struct ql_content *ret_content);
+
+struct ql_xattr {
+	const char *prefix; /* "user.", … or "" */
+	const char *name; /* borrowed, not NUL-terminated */
+	size_t name_len;
+	const uint8_t *value; /* borrowed */
+	size_t value_len;
+};
+/* The xattr at *pos (0 at the start), as the image's author gave it: what
+ * composefs adds is left out, what it escapes is restored.  1, or 0. */
+int ql_tree_xattr(const struct ql_tree *tree, const struct ql_inode *inode,
+		  uint64_t *pos, struct ql_xattr *ret_xattr);
+
+/* Tell the kernel that this process needs none of the tree's pages now; they
+ * stay in the page cache. */
+void ql_tree_relax(const struct ql_tree *tree);
+
+/*
+ * Resolves a path below the root; symlinks are followed inside the tree, the
+ * last component's only if `follow`.  -ENOENT, -ENOTDIR, -ELOOP.
+ */
+int ql_tree_resolve(const struct ql_tree *tree, const char *path, bool follow,
+		    struct ql_inode *ret_inode, struct ql_error *err);
+
+/* ---- checking ---- */
+
+struct ql_fsck_stats {
+	uint64_t images, layers, objects;
+	uint64_t bytes; /* hashed */
+	uint64_t unreferenced; /* objects on disk that nothing needs */
+	uint64_t errors;
+};
+/*
+ * Reads everything: the catalogue, every tree, every object's digest.  Each
+ * finding is passed to report as one line.  0 where it could look, whatever
+ * it found.
+ */
+typedef void ql_fsck_fn(const char *finding, void *arg);
+int ql_store_fsck(struct ql_store *store, ql_fsck_fn *report, void *arg,
+		  struct ql_fsck_stats *ret_stats, struct ql_error *err);
+
+#endif
