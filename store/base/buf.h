@@ -17,11 +17,14 @@ struct ql_buf {
 	size_t max; /* bytes, the NUL not counted */
 };
 
-#define QL_BUF_INIT(maximum) { NULL, 0, 0, (maximum) }
+#define QL_BUF_INIT(maximum)                                                   \
+	{                                                                      \
+		NULL, 0, 0, (maximum)                                          \
+	}
 
 void ql_buf_init(struct ql_buf *buf, size_t max);
 void ql_buf_release(struct ql_buf *buf); /* frees; may be used again */
-void ql_buf_clear(struct ql_buf *buf); /* empties, keeps the memory */
+void ql_buf_clear(struct ql_buf *buf);	 /* empties, keeps the memory */
 
 /* 0, -ENOMEM, or -EFBIG where it would grow above its maximum. */
 int ql_buf_reserve(struct ql_buf *buf, size_t extra);

@@ -15,7 +15,7 @@ struct ql_error;
 
 enum {
 	QL_DIGEST_BYTES = 32,
-	QL_DIGEST_HEX = 64, /* digits, NUL not counted */
+	QL_DIGEST_HEX = 64,  /* digits, NUL not counted */
 	QL_DIGEST_TEXT = 71, /* "sha256:" and the digits, NUL not counted */
 };
 

@@ -15,7 +15,13 @@ struct ql_error {
 	char text[QL_ERROR_TEXT_MAX];
 };
 
-#define QL_ERROR_INIT { 0, { 0 } }
+#define QL_ERROR_INIT                                                          \
+	{                                                                      \
+		0,                                                             \
+		{                                                              \
+			0                                                      \
+		}                                                              \
+	}
 
 /*
  * Describe a failure.  code is a negative errno.  Control characters in what

@@ -16,7 +16,8 @@ struct ql_error;
 struct ql_stream;
 
 struct ql_stream_ops {
-	/* Up to len bytes (len > 0); 0 at the end; negative errno, described. */
+	/* Up to len bytes (len > 0); 0 at the end; negative errno, described.
+	 */
 	ssize_t (*read)(struct ql_stream *s, void *buf, size_t len,
 			struct ql_error *err);
 	void (*free)(struct ql_stream *s);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Errors in fixed storage.  Text from outside (an entry's name, a server's
+ * words) ends up here and from here on a terminal, so control characters are
+ * replaced; bytes above 0x7f are kept, since names may be UTF-8.
+ */
+#include "store/base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void error_format(struct ql_error *err, int code, const char *fmt,
+			 va_list ap)
+{
+	err->code = code;
+	(void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	for (unsigned char *p = (unsigned char *)err->text; *p; p++)
+		if (*p < 0x20 || *p == 0x7f)
+			*p = '?';
+}
+
+int ql_error_set(struct ql_error *err, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!err)
+		return code;
+	va_start(ap, fmt);
+	error_format(err, code, fmt, ap);
+	va_end(ap);
+	return code;
+}
+
+int ql_error_errno(struct ql_error *err, int code, const char *fmt, ...)
+{
+	va_list ap;
+	size_t len;
+
+	if (!err)
+		return code;
+	va_start(ap, fmt);
+	error_format(err, code, fmt, ap);
+	va_end(ap);
+	len = strlen(err->text);
+	(void)snprintf(err->text + len, sizeof(err->text) - len, ": %s",
+		       strerror(-code));
+	return code;
+}
+
+int ql_error_prefix(struct ql_error *err, const char *fmt, ...)
+{
+	char old[QL_ERROR_TEXT_MAX];
+	va_list ap;
+	size_t len;
+	int code;
+
+	if (!err)
+		return 0;
+	code = err->code;
+	memcpy(old, err->text, sizeof(old));
+	va_start(ap, fmt);
+	error_format(err, code, fmt, ap);
+	va_end(ap);
+	len = strlen(err->text);
+	(void)snprintf(err->text + len, sizeof(err->text) - len, ": %.*s",
+		       (int)sizeof(old) - 1, old);
+	return code;
+}
+
+int ql_error_nomem(struct ql_error *err)
+{
+	return ql_error_set(err, -ENOMEM, "out of memory");
+}
