@@ -206,6 +206,7 @@ struct ql_inode {
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
 	/* private to tree.c */
+	bool escaped; /* a whiteout, or a directory that holds some */
 	uint32_t xattr_icount;
 	uint32_t layout;
 	uint32_t blkaddr;
@@ -215,10 +216,13 @@ struct ql_inode {
 
 uint64_t ql_tree_root(const struct ql_tree *tree);
 uint64_t ql_tree_inodes(const struct ql_tree *tree);
+bool ql_tree_has_acl(const struct ql_tree *tree); /* any POSIX ACL in it */
+/* The descriptor that holds the image's lock (borrowed); -1: over memory. */
+int ql_tree_fd(const struct ql_tree *tree);
 /* All below return -EBADMSG where the image is damaged there. */
 int ql_tree_inode(const struct ql_tree *tree, uint64_t nid,
 		  struct ql_inode *ret_inode);
-/* -ENOENT; -ENOTDIR. */
+/* -ENOENT; -ENOTDIR; -ENAMETOOLONG (over 255 bytes). */
 int ql_tree_lookup(const struct ql_tree *tree, const struct ql_inode *dir,
 		   const char *name, size_t len, uint64_t *ret_nid);
 
@@ -231,11 +235,11 @@ struct ql_dirent {
 /*
  * The entry at *pos (0 at the start) and moves *pos on: 1, or 0 at the end.
  * Entries come in byte order of their names, "." and ".." among them.  A
- * position stays valid for the tree's life.
+ * position stays valid for the tree's life; -EINVAL where it is none.
  */
 int ql_tree_readdir(const struct ql_tree *tree, const struct ql_inode *dir,
 		    uint64_t *pos, struct ql_dirent *ret_entry);
-/* Borrowed, not NUL-terminated. */
+/* Borrowed, not NUL-terminated.  -EINVAL: not a symlink. */
 int ql_tree_readlink(const struct ql_tree *tree, const struct ql_inode *link,
 		     const char **ret_target, size_t *ret_len);
 
@@ -244,6 +248,7 @@ struct ql_content {
 	struct ql_digest object; /* where data is NULL and size > 0 */
 	uint64_t size;
 };
+/* -EINVAL: not a regular file. */
 int ql_tree_content(const struct ql_tree *tree, const struct ql_inode *file,
 		    struct ql_content *ret_content);
 
