@@ -1,12 +1,307 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of store/ share with each other and nobody else: prototypes
- * grouped by the file that owns them.
+ * What the files of store/ share and nobody outside may use, grouped by the
+ * file that owns it.
  */
 #ifndef QL_STORE_PRIVATE_H
 #define QL_STORE_PRIVATE_H
 
 #include "store/store.h"
+
+/* ---- store.c ---- */
+
+struct ql_catalog;
+
+struct ql_store {
+	char *root;  /* owned */
+	int root_fd; /* owned */
+	bool writable;
+	struct ql_catalog *catalog; /* owned */
+};
+
+/* -EROFS where the store was opened to be read. */
+int ql_store_need_write(const struct ql_store *store, struct ql_error *err);
+
+/* -ENOSPC where fewer than `need` bytes are free beside the reserve that keeps
+ * the catalogue writable. */
+int ql_store_need_space(const struct ql_store *store, uint64_t need,
+			struct ql_error *err);
+
+/* ---- namelock.c: a lock on what a digest names, while it is being made ----
+ */
+
+struct ql_name_lock {
+	int fd;	       /* owned */
+	int root_fd;   /* borrowed */
+	char path[80]; /* partial/<hex>.lock */
+};
+int ql_name_lock_init(const struct ql_store *store,
+		      const struct ql_digest *digest,
+		      struct ql_name_lock *ret_lock, struct ql_error *err);
+void ql_name_lock_release(struct ql_name_lock *lock);
+
+/* ---- catalog.c: the LMDB environment ---- */
+
+enum ql_table {
+	QL_TABLE_META,
+	QL_TABLE_NAMES,
+	QL_TABLE_IMAGES,
+	QL_TABLE_LAYERS,
+	QL_TABLE_OBJECTS,
+	QL_TABLES
+};
+
+struct ql_txn;
+
+int ql_catalog_open(int root_fd, const char *root, bool write,
+		    struct ql_catalog **ret_catalog, struct ql_error *err);
+void ql_catalog_close(struct ql_catalog *catalog);
+
+/* A write transaction waits for another's end.  Keep it short. */
+int ql_txn_begin(struct ql_catalog *catalog, bool write,
+		 struct ql_txn **ret_txn, struct ql_error *err);
+int ql_txn_commit(struct ql_txn *txn, struct ql_error *err); /* always frees */
+void ql_txn_abort(struct ql_txn *txn);			     /* NULL is fine */
+QL_DEFINE_CLEANUP(struct ql_txn *, ql_txn_abort)
+
+/* The value is borrowed until the transaction ends or writes.  -ENOENT. */
+int ql_txn_get(struct ql_txn *txn, enum ql_table table, const void *key,
+	       size_t key_len, const void **ret_value, size_t *ret_len);
+int ql_txn_put(struct ql_txn *txn, enum ql_table table, const void *key,
+	       size_t key_len, const void *value, size_t len,
+	       struct ql_error *err);
+/* -ENOENT (not described) where there is none. */
+int ql_txn_del(struct ql_txn *txn, enum ql_table table, const void *key,
+	       size_t key_len, struct ql_error *err);
+typedef int ql_txn_fn(const void *key, size_t key_len, const void *value,
+		      size_t len, void *arg);
+/* In key order; a non-zero return of fn stops and is returned. */
+int ql_txn_each(struct ql_txn *txn, enum ql_table table, ql_txn_fn *fn,
+		void *arg, struct ql_error *err);
+
+/* ---- record.c: the catalogue's values ---- */
+
+struct ql_object_record {
+	uint64_t size; /* bytes */
+	uint32_t refs; /* layers and images that need it */
+};
+
+int ql_record_put_object(struct ql_txn *txn, const struct ql_digest *digest,
+			 const struct ql_object_record *rec,
+			 struct ql_error *err);
+int ql_record_get_object(struct ql_txn *txn, const struct ql_digest *digest,
+			 struct ql_object_record *ret_rec);
+int ql_record_put_layer(struct ql_txn *txn, const struct ql_layer_info *info,
+			struct ql_error *err);
+int ql_record_get_layer(struct ql_txn *txn, const struct ql_digest *diff_id,
+			struct ql_layer_info *ret_info);
+int ql_record_put_image(struct ql_txn *txn, const struct ql_image_info *info,
+			struct ql_error *err);
+int ql_record_get_image(struct ql_txn *txn, const struct ql_digest *manifest,
+			struct ql_image_info *ret_info);
+/* For ql_txn_each(): decode what it passed. */
+int ql_record_parse_image(const void *key, size_t key_len, const void *value,
+			  size_t len, struct ql_image_info *ret_info);
+int ql_record_parse_layer(const void *key, size_t key_len, const void *value,
+			  size_t len, struct ql_layer_info *ret_info);
+int ql_record_parse_object(const void *value, size_t len,
+			   struct ql_object_record *ret_rec);
+
+/* ---- refcount.c: who needs which object ---- */
+
+struct ql_object_use {
+	struct ql_digest digest;
+	uint64_t size;
+};
+struct ql_object_set {
+	struct ql_object_use *items; /* owned; sorted, each digest once */
+	size_t n;
+	size_t cap;
+};
+void ql_object_set_release(struct ql_object_set *set);
+/* Every object that a tree's files name. */
+int ql_object_set_from_tree(const struct ql_tree *tree,
+			    struct ql_object_set *ret_set,
+			    struct ql_error *err);
+int ql_object_set_add(struct ql_object_set *set, const struct ql_digest *digest,
+		      uint64_t size);
+void ql_object_set_sort(struct ql_object_set *set);
+
+int ql_refs_add(struct ql_txn *txn, const struct ql_object_set *set,
+		struct ql_error *err);
+/* Those that nothing needs any more are added to gone (unsorted). */
+int ql_refs_drop(struct ql_txn *txn, const struct ql_object_set *set,
+		 struct ql_object_set *gone, struct ql_error *err);
+
+/* ---- ingest.c: the one door ---- */
+
+struct ql_ingest;
+int ql_ingest_new(struct ql_store *store, struct ql_ingest **ret_ingest,
+		  struct ql_error *err);
+void ql_ingest_free(struct ql_ingest *ing); /* drops what was not flushed */
+QL_DEFINE_CLEANUP(struct ql_ingest *, ql_ingest_free)
+/* One object at a time: begin, write…, end. */
+int ql_ingest_begin(struct ql_ingest *ing, uint64_t size, struct ql_error *err);
+int ql_ingest_write(struct ql_ingest *ing, const void *data, size_t len,
+		    struct ql_error *err);
+int ql_ingest_end(struct ql_ingest *ing, struct ql_digest *ret_digest,
+		  struct ql_error *err);
+/* Returns when everything ended before is durable under its name. */
+int ql_ingest_flush(struct ql_ingest *ing, struct ql_error *err);
+void ql_ingest_stats(const struct ql_ingest *ing,
+		     struct ql_layer_stats *ret_stats);
+
+/* ---- tar.c: one layer's archive ---- */
+
+struct ql_tar;
+
+struct ql_tar_xattr {
+	char *name;  /* owned */
+	char *value; /* owned */
+	size_t len;
+};
+
+struct ql_tar_entry {
+	char type;  /* '0' file, '1' hardlink, '2' symlink, '3' char device,
+		     * '4' block device, '5' folder, '6' FIFO */
+	char *path; /* owned; normalized: no leading or trailing '/', no "." */
+	char *link; /* owned; symlink's target as it is, hardlink's normalized
+		     */
+	uint32_t mode; /* permissions only */
+	uint32_t uid, gid;
+	uint64_t size; /* bytes of content, holes included */
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	uint32_t major, minor;
+	struct ql_tar_xattr *xattrs; /* owned */
+	size_t n_xattrs;
+};
+
+/* Borrows the stream. */
+int ql_tar_new(struct ql_stream *in, struct ql_tar **ret_tar,
+	       struct ql_error *err);
+void ql_tar_free(struct ql_tar *tar);
+QL_DEFINE_CLEANUP(struct ql_tar *, ql_tar_free)
+/* 1 with an entry (borrowed until the next call), 0 at the end (the stream
+ * was then read to its end), or a negative errno. */
+int ql_tar_next(struct ql_tar *tar, const struct ql_tar_entry **ret_entry,
+		struct ql_error *err);
+/* The entry's next content: up to some bytes, borrowed until the next call;
+ * 0 at its end. */
+ssize_t ql_tar_data(struct ql_tar *tar, const void **ret_data,
+		    struct ql_error *err);
+uint64_t ql_tar_pos(const struct ql_tar *tar); /* bytes read of the stream */
+
+/* ---- tarpax.c: extended headers ---- */
+
+enum { QL_TAR_SPARSE_MAX = 1 << 20 }; /* segments of one file */
+
+struct ql_sparse {
+	uint64_t offset, len;
+};
+
+struct ql_pax {
+	char *path, *link; /* owned */
+	bool has_size, has_uid, has_gid, has_mtime, has_real_size;
+	uint64_t size, real_size;
+	uint32_t uid, gid;
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	int sparse_major, sparse_minor; /* -1: none */
+	struct ql_sparse *map;		/* owned; GNU.sparse 0.x */
+	size_t n_map;
+	bool has_sparse_offset;
+	uint64_t sparse_offset;
+	struct ql_tar_xattr *xattrs; /* owned */
+	size_t n_xattrs;
+};
+void ql_pax_release(struct ql_pax *pax);
+void ql_pax_init(struct ql_pax *pax);
+int ql_pax_parse(const char *data, size_t len, struct ql_pax *pax,
+		 struct ql_error *err);
+int ql_sparse_push(struct ql_sparse **map, size_t *n, uint64_t offset,
+		   uint64_t len);
+
+/* ---- path.c: names in archives ---- */
+
+enum { QL_PATH_MAX = 4095, QL_NAME_MAX = 255 };
+/* Normalized copy: no leading or trailing '/', no "." components.  -EINVAL:
+ * "..", -ENAMETOOLONG. */
+int ql_path_normalize(const char *path, char **ret_path, struct ql_error *err);
+
+/* ---- layertree.c: a layer's entries while its archive is read ---- */
+
+struct ql_meta {
+	uint32_t mode; /* with type */
+	uint32_t uid, gid;
+	uint64_t size;
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	dev_t rdev;
+	const char *target;	 /* symlinks */
+	const uint8_t *data;	 /* inline content, or NULL */
+	struct ql_digest object; /* where data is NULL and size > 0 */
+	const struct ql_tar_xattr *xattrs;
+	size_t n_xattrs;
+};
+
+enum { QL_INLINE_MAX = 64 }; /* larger files are objects */
+
+/* xattrs by which a layer's tree says what a composefs image cannot. */
+#define QL_XATTR_PREFIX "trusted.quicklayer."
+#define QL_XATTR_IMPLICIT                                                      \
+	QL_XATTR_PREFIX "implicit"	     /* folder without entry           \
+					      */
+#define QL_XATTR_LINK QL_XATTR_PREFIX "link" /* hardlink into a lower layer */
+
+struct ql_layertree;
+int ql_layertree_new(struct ql_layertree **ret_lt, struct ql_error *err);
+void ql_layertree_free(struct ql_layertree *lt);
+QL_DEFINE_CLEANUP(struct ql_layertree *, ql_layertree_free)
+/* Adds a file, folder, … (copied).  Parents that have no entry are made. */
+int ql_layertree_add(struct ql_layertree *lt, const char *path,
+		     const struct ql_meta *meta, struct ql_error *err);
+/* Adds a hardlink; to a path that is not in this layer, a mark. */
+int ql_layertree_link(struct ql_layertree *lt, const char *path,
+		      const char *target, struct ql_error *err);
+/* Writes it as a composefs image, replacing root_fd/path atomically. */
+int ql_layertree_write(struct ql_layertree *lt, int root_fd,
+		       const char *tmp_path, const char *path,
+		       struct ql_digest *ret_digest, struct ql_error *err);
+
+/* ---- cfs.c: writing composefs images (libcomposefs) ---- */
+
+struct lcfs_node_s;
+int ql_cfs_node_new(const struct ql_meta *meta, struct lcfs_node_s **ret_node,
+		    struct ql_error *err);
+int ql_cfs_link_new(struct lcfs_node_s *target, struct lcfs_node_s **ret_node,
+		    struct ql_error *err);
+void ql_cfs_node_free(struct lcfs_node_s *node);
+QL_DEFINE_CLEANUP(struct lcfs_node_s *, ql_cfs_node_free)
+/* Takes child on success. */
+int ql_cfs_add(struct lcfs_node_s *parent, struct lcfs_node_s *child,
+	       const char *name, struct ql_error *err);
+/* Writes tmp_path below root_fd, makes it durable and renames it to path. */
+int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
+		 const char *path, struct ql_digest *ret_digest,
+		 struct ql_error *err);
+
+/* ---- merge.c: a stack of layers as one tree ---- */
+
+/* trees: lowest first.  The written image's inodes and file bytes. */
+int ql_merge(struct ql_tree *const *trees, size_t n, int root_fd,
+	     const char *tmp_path, const char *path, struct ql_image_info *info,
+	     struct ql_error *err);
+
+/* ---- paths of metadata ---- */
+
+enum { QL_CFS_PATH = 80 };
+/* "layers/<hex>.cfs" and the like; returns buf. */
+char *ql_cfs_path(const char *dir, const struct ql_digest *digest,
+		  char buf[QL_CFS_PATH]);
+/* Digest of a whole file below root_fd. */
+int ql_file_digest(int root_fd, const char *path, struct ql_digest *ret_digest,
+		   uint64_t *ret_size, struct ql_error *err);
 
 /* ---- tree.c ---- */
 

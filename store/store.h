@@ -28,7 +28,7 @@
 struct ql_store;
 
 enum ql_store_mode {
-	QL_STORE_READ, /* must exist; nothing is written */
+	QL_STORE_READ,	/* must exist; nothing is written */
 	QL_STORE_WRITE, /* made where it does not exist */
 };
 
@@ -44,7 +44,7 @@ void ql_store_close(struct ql_store *store);
 QL_DEFINE_CLEANUP(struct ql_store *, ql_store_close)
 
 const char *ql_store_root(const struct ql_store *store); /* borrowed */
-int ql_store_root_fd(const struct ql_store *store); /* borrowed */
+int ql_store_root_fd(const struct ql_store *store);	 /* borrowed */
 
 /* Held while adding (shared) or removing (exclusive); waits.  The descriptor
  * that holds the lock; close it to let go. */
@@ -59,29 +59,27 @@ enum { QL_OBJECT_PATH = 73 }; /* "objects/ab/<62 hex digits>", no NUL */
 char *ql_object_path(const struct ql_digest *digest,
 		     char buf[QL_OBJECT_PATH + 1]);
 /* Opens an object for reading.  -ENOENT: not here. */
-int ql_object_open(const struct ql_store *store,
-		   const struct ql_digest *digest, int *ret_fd,
-		   struct ql_error *err);
+int ql_object_open(const struct ql_store *store, const struct ql_digest *digest,
+		   int *ret_fd, struct ql_error *err);
 /* Stores data (a manifest, a configuration) as an object under its digest;
  * -EBADMSG where `expect`, if given, is another. */
 int ql_object_put(struct ql_store *store, const void *data, size_t len,
-		  const struct ql_digest *expect,
-		  struct ql_digest *ret_digest, struct ql_error *err);
+		  const struct ql_digest *expect, struct ql_digest *ret_digest,
+		  struct ql_error *err);
 /* Appends a whole object to buf. */
-int ql_object_read(const struct ql_store *store,
-		   const struct ql_digest *digest, struct ql_buf *buf,
-		   struct ql_error *err);
+int ql_object_read(const struct ql_store *store, const struct ql_digest *digest,
+		   struct ql_buf *buf, struct ql_error *err);
 
 /* ---- layers ---- */
 
 struct ql_layer_info {
 	struct ql_digest diff_id; /* of the uncompressed tar */
-	struct ql_digest blob; /* of the blob it came as */
-	uint64_t blob_size; /* bytes */
-	uint64_t tar_size; /* bytes */
-	uint64_t entries; /* tar entries that are files, folders, … */
-	uint64_t file_bytes; /* sum of the regular files' sizes */
-	struct ql_digest cfs; /* of layers/<diff_id>.cfs */
+	struct ql_digest blob;	  /* of the blob it came as */
+	uint64_t blob_size;	  /* bytes */
+	uint64_t tar_size;	  /* bytes */
+	uint64_t entries;	  /* tar entries that are files, folders, … */
+	uint64_t file_bytes;	  /* sum of the regular files' sizes */
+	struct ql_digest cfs;	  /* of layers/<diff_id>.cfs */
 };
 
 struct ql_layer_stats {
@@ -125,9 +123,9 @@ enum { QL_IMAGE_LAYERS_MAX = 512 };
 struct ql_image_info {
 	struct ql_digest manifest; /* names the image */
 	struct ql_digest config;
-	uint64_t pulled; /* seconds since the epoch */
-	uint64_t inodes; /* in the merged tree */
-	uint64_t file_bytes; /* sum of the merged regular files' sizes */
+	uint64_t pulled;      /* seconds since the epoch */
+	uint64_t inodes;      /* in the merged tree */
+	uint64_t file_bytes;  /* sum of the merged regular files' sizes */
 	struct ql_digest cfs; /* of images/<manifest>.cfs */
 	uint32_t n_layers;
 	struct ql_digest *layers; /* owned: diff IDs, lowest first */
@@ -162,7 +160,7 @@ int ql_image_each(struct ql_store *store, ql_image_fn *fn, void *arg,
 
 struct ql_remove_stats {
 	bool untagged_only; /* other names, or none removed, still hold it */
-	uint64_t objects; /* removed from disk */
+	uint64_t objects;   /* removed from disk */
 	uint64_t bytes;
 };
 
@@ -196,7 +194,7 @@ void ql_tree_close(struct ql_tree *tree);
 QL_DEFINE_CLEANUP(struct ql_tree *, ql_tree_close)
 
 struct ql_inode {
-	uint64_t nid; /* EROFS node id: byte offset / 32 */
+	uint64_t nid;  /* EROFS node id: byte offset / 32 */
 	uint32_t mode; /* type and permissions */
 	uint32_t nlink;
 	uint32_t uid;
@@ -244,7 +242,7 @@ int ql_tree_readlink(const struct ql_tree *tree, const struct ql_inode *link,
 		     const char **ret_target, size_t *ret_len);
 
 struct ql_content {
-	const uint8_t *data; /* inline content (borrowed), or NULL */
+	const uint8_t *data;	 /* inline content (borrowed), or NULL */
 	struct ql_digest object; /* where data is NULL and size > 0 */
 	uint64_t size;
 };
@@ -254,7 +252,7 @@ int ql_tree_content(const struct ql_tree *tree, const struct ql_inode *file,
 
 struct ql_xattr {
 	const char *prefix; /* "user.", … or "" */
-	const char *name; /* borrowed, not NUL-terminated */
+	const char *name;   /* borrowed, not NUL-terminated */
 	size_t name_len;
 	const uint8_t *value; /* borrowed */
 	size_t value_len;
@@ -279,7 +277,7 @@ int ql_tree_resolve(const struct ql_tree *tree, const char *path, bool follow,
 
 struct ql_fsck_stats {
 	uint64_t images, layers, objects;
-	uint64_t bytes; /* hashed */
+	uint64_t bytes;	       /* hashed */
 	uint64_t unreferenced; /* objects on disk that nothing needs */
 	uint64_t errors;
 };

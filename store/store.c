@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening the store, and its one lock between processes: `lock` is held
+ * shared by whoever adds and exclusively by whoever removes, so that an object
+ * found here is not taken away before the layer that counts on it is
+ * recorded.  Lock order: lock, then a name's lock (namelock.c), then a write
+ * transaction of the catalogue.
+ */
+#include "store/store-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+/* Kept free for the catalogue, so that a full disk can still be emptied. */
+#define STORE_RESERVE ((uint64_t)8 << 20)
+
+static char *store_default_root(void)
+{
+	const char *env = getenv("QUICKLAYER_ROOT");
+
+	if (env && *env)
+		return strdup(env);
+	if (geteuid() == 0)
+		return strdup("/var/lib/quicklayer");
+	env = getenv("XDG_DATA_HOME");
+	if (env && *env)
+		return ql_path_join(env, "quicklayer");
+	env = getenv("HOME");
+	return ql_strf("%s/.local/share/quicklayer", env ? env : "");
+}
+
+static int store_make_folders(int root_fd, struct ql_error *err)
+{
+	static const char *const folders[] = { "objects", "images", "layers",
+					       "partial", "catalog" };
+	char sub[16];
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		if (mkdirat(root_fd, folders[i], 0755) < 0 && errno != EEXIST)
+			return ql_error_errno(err, -errno, "make folder %s",
+					      folders[i]);
+	/* The last of the 256 is there: all are. */
+	if (faccessat(root_fd, "objects/ff", F_OK, 0) == 0)
+		return 0;
+	for (unsigned int i = 0; i < 256; i++) {
+		(void)snprintf(sub, sizeof(sub), "objects/%02x", i);
+		if (mkdirat(root_fd, sub, 0755) < 0 && errno != EEXIST)
+			return ql_error_errno(err, -errno, "make folder %s",
+					      sub);
+	}
+	return 0;
+}
+
+int ql_store_open(const char *root, enum ql_store_mode mode,
+		  struct ql_store **ret_store, struct ql_error *err)
+{
+	struct ql_store *store = calloc(1, sizeof(*store));
+	int r = 0;
+
+	if (!store)
+		return ql_error_nomem(err);
+	store->root_fd = -1;
+	store->writable = mode == QL_STORE_WRITE;
+	store->root = root ? strdup(root) : store_default_root();
+	if (!store->root)
+		r = ql_error_nomem(err);
+	if (r == 0 && store->writable)
+		r = ql_mkdir_p(store->root, err);
+	if (r == 0) {
+		store->root_fd =
+			open(store->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (store->root_fd < 0)
+			r = ql_error_errno(err, -errno, "%s", store->root);
+	}
+	if (r == 0 && store->writable)
+		r = store_make_folders(store->root_fd, err);
+	if (r == 0 && !store->writable &&
+	    faccessat(store->root_fd, "catalog/data.mdb", F_OK, 0) < 0)
+		r = ql_error_set(err, -ENOENT, "no store is there");
+	if (r == 0)
+		r = ql_catalog_open(store->root_fd, store->root,
+				    store->writable, &store->catalog, err);
+	if (r < 0) {
+		(void)ql_error_prefix(err, "store %s",
+				      store->root ? store->root : "");
+		ql_store_close(store);
+		return r;
+	}
+	*ret_store = store;
+	return 0;
+}
+
+void ql_store_close(struct ql_store *store)
+{
+	if (!store)
+		return;
+	ql_catalog_close(store->catalog);
+	if (store->root_fd >= 0)
+		(void)close(store->root_fd);
+	free(store->root);
+	free(store);
+}
+
+const char *ql_store_root(const struct ql_store *store)
+{
+	return store->root;
+}
+
+int ql_store_root_fd(const struct ql_store *store)
+{
+	return store->root_fd;
+}
+
+int ql_store_need_write(const struct ql_store *store, struct ql_error *err)
+{
+	if (!store->writable)
+		return ql_error_set(err, -EROFS,
+				    "store %s is open for reading only",
+				    store->root);
+	return 0;
+}
+
+int ql_store_need_space(const struct ql_store *store, uint64_t need,
+			struct ql_error *err)
+{
+	struct statvfs vfs;
+	uint64_t avail;
+
+	if (fstatvfs(store->root_fd, &vfs) < 0)
+		return ql_error_errno(err, -errno, "store %s", store->root);
+	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	if (avail < STORE_RESERVE || avail - STORE_RESERVE < need)
+		return ql_error_set(err, -ENOSPC,
+				    "no space left in %s: %" PRIu64
+				    " bytes are needed, %" PRIu64 " are free "
+				    "(%" PRIu64 " of them reserved)",
+				    store->root, need, avail, STORE_RESERVE);
+	return 0;
+}
+
+int ql_store_lock(struct ql_store *store, bool exclusive, int *ret_fd,
+		  struct ql_error *err)
+{
+	_cleanup_close_ int fd = openat(store->root_fd, "lock",
+					O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	int op = exclusive ? LOCK_EX : LOCK_SH;
+
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "open %s/lock", store->root);
+	if (flock(fd, op | LOCK_NB) < 0) {
+		ql_debug("msg=\"waiting for another process\" store=%s",
+			 store->root);
+		while (flock(fd, op) < 0)
+			if (errno != EINTR)
+				return ql_error_errno(err, -errno,
+						      "lock %s/lock",
+						      store->root);
+	}
+	*ret_fd = ql_take_fd(&fd);
+	return 0;
+}
