@@ -1,0 +1,297 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the end-to-end stories share: TAP, a temporary root that is gone at the
+# end however the story ends, registries and images.  A story begins with
+#
+#	. "$(dirname "$0")/../lab/lib.sh"
+#
+# and ends with done_testing.  It then has
+#
+#   $TMP   a folder of its own; what is mounted below is unmounted at the end
+#   $QL    the built program          $LAB   this folder
+#
+# Programs left running are ended if they were started by lab_start.
+
+set -uo pipefail
+
+LAB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+B=$(realpath -m "${B:-$LAB/../../build}")
+QL=${QL:-$B/quicklayer}
+TMP=$(mktemp -d "${TMPDIR:-/tmp}/quicklayer-test.XXXXXX")
+LAB_PIDS=()
+LAB_TESTS=0
+LAB_FAILED=0
+
+# ---- cleaning up ----
+
+# Unmounts all that is mounted below a folder, innermost first.
+lab_umount_below()
+{
+	local dir
+	awk -v below="$1/" 'index($5, below) == 1 { print $5 }' \
+		/proc/self/mountinfo | tac | while read -r dir; do
+		dir=$(printf '%b' "$dir")
+		umount "$dir" 2>/dev/null || umount -l "$dir" 2>/dev/null
+	done
+}
+
+# Ends a program, firmly after two seconds, and waits for it.
+lab_end()
+{
+	local pid=$1 i
+	kill "$pid" 2>/dev/null || return 0
+	for i in {1..40}; do
+		kill -0 "$pid" 2>/dev/null || break
+		sleep 0.05
+	done
+	kill -9 "$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
+	return 0
+}
+
+lab_cleanup()
+{
+	local status=$? pid
+	trap - EXIT INT TERM HUP
+	for pid in ${LAB_PIDS[@]+"${LAB_PIDS[@]}"}; do
+		lab_end "$pid"
+	done
+	lab_umount_below "$TMP"
+	rm -rf --one-file-system "$TMP"
+	exit "$status"
+}
+trap lab_cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Starts a program in the background; its pid is in $LAB_PID, its output in
+# $TMP/NAME.log.
+lab_start()
+{
+	local name=$1
+	shift
+	"$@" </dev/null >"$TMP/$name.log" 2>&1 &
+	LAB_PID=$!
+	LAB_PIDS+=("$LAB_PID")
+}
+
+# ---- TAP ----
+
+note()
+{
+	printf '%s\n' "$*" | sed 's/^/# /'
+}
+
+pass()
+{
+	LAB_TESTS=$((LAB_TESTS + 1))
+	printf 'ok %d - %s\n' "$LAB_TESTS" "$*"
+}
+
+fail()
+{
+	LAB_TESTS=$((LAB_TESTS + 1))
+	LAB_FAILED=$((LAB_FAILED + 1))
+	printf 'not ok %d - %s\n' "$LAB_TESTS" "$*"
+	return 1
+}
+
+# ok DESCRIPTION COMMAND...: the command succeeds.  Its output is shown if not.
+ok()
+{
+	local what=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		pass "$what"
+	else
+		fail "$what"
+		note "$*: status $?"
+		note "$out"
+		return 1
+	fi
+}
+
+# fails DESCRIPTION STATUS COMMAND...: it exits with that status; what it said
+# is left in $OUT.
+fails()
+{
+	local what=$1 want=$2 got=0
+	shift 2
+	OUT=$("$@" 2>&1) || got=$?
+	if [ "$got" = "$want" ]; then
+		pass "$what"
+	else
+		fail "$what"
+		note "$*: status $got, not $want"
+		note "$OUT"
+		return 1
+	fi
+}
+
+# is GOT WANTED DESCRIPTION
+is()
+{
+	if [ "$1" = "$2" ]; then
+		pass "$3"
+	else
+		fail "$3"
+		note "got:    $1"
+		note "wanted: $2"
+		return 1
+	fi
+}
+
+# like GOT REGEX DESCRIPTION
+like()
+{
+	if [[ $1 =~ $2 ]]; then
+		pass "$3"
+	else
+		fail "$3"
+		note "got:          $1"
+		note "wanted match: $2"
+		return 1
+	fi
+}
+
+# unlike GOT REGEX DESCRIPTION
+unlike()
+{
+	if [[ $1 =~ $2 ]]; then
+		fail "$3"
+		note "got:             $1"
+		note "wanted no match: $2"
+		return 1
+	else
+		pass "$3"
+	fi
+}
+
+# skip REASON [COUNT]: for something that this machine cannot do.
+skip()
+{
+	local i
+	for ((i = 0; i < ${2:-1}; i++)); do
+		LAB_TESTS=$((LAB_TESTS + 1))
+		printf 'ok %d # SKIP %s\n' "$LAB_TESTS" "$1"
+	done
+}
+
+skip_all()
+{
+	printf '1..0 # SKIP %s\n' "$*"
+	exit 0
+}
+
+bail()
+{
+	printf 'Bail out! %s\n' "$*"
+	exit 1
+}
+
+done_testing()
+{
+	printf '1..%d\n' "$LAB_TESTS"
+	[ "$LAB_FAILED" = 0 ]
+	exit
+}
+
+# Waits up to SECONDS until a command succeeds.
+wait_for()
+{
+	local i
+	for ((i = 0; i < $1 * 20; i++)); do
+		"${@:2}" >/dev/null 2>&1 && return 0
+		sleep 0.05
+	done
+	return 1
+}
+
+# ---- registries ----
+
+# A TCP port that nobody listens on at this moment.
+free_port()
+{
+	local port
+	while :; do
+		port=$((RANDOM % 20000 + 20000))
+		ss -Hltn "sport = :$port" | grep -q . || break
+	done
+	echo "$port"
+}
+
+# start_registry [NAME [YAML]]: Debian's docker-registry on a loopback port
+# with a storage folder of its own; YAML is added to its configuration.  Sets
+# $REGISTRY (host:port), $REGISTRY_PID, $REGISTRY_DIR.
+start_registry()
+{
+	local name=${1:-registry} more=${2:-} port try
+	REGISTRY_DIR=${REGISTRY_DIR_KEEP:-$TMP/$name}
+	mkdir -p "$REGISTRY_DIR"
+	for try in 1 2 3; do
+		port=$(free_port)
+		cat >"$TMP/$name.yml" <<-YAML
+			version: 0.1
+			log: {level: warn, accesslog: {disabled: true}}
+			storage:
+			  filesystem: {rootdirectory: "$REGISTRY_DIR"}
+			  delete: {enabled: true}
+			http:
+			  addr: "127.0.0.1:$port"
+			  secret: lab
+			$more
+		YAML
+		lab_start "$name" docker-registry serve "$TMP/$name.yml"
+		REGISTRY_PID=$LAB_PID
+		REGISTRY=127.0.0.1:$port
+		# 200, or 401 where it wants to know who asks.
+		wait_for 10 curl -s "http://$REGISTRY/v2/" && return 0
+		kill "$REGISTRY_PID" 2>/dev/null
+		note "registry did not start (try $try)"
+	done
+	bail "docker-registry: $(cat "$TMP/$name.log")"
+}
+
+# ---- images ----
+
+# make_image DIR TAG TAR[:HOW]...: an image in an OCI folder (ocilayout.py).
+make_image()
+{
+	python3 "$LAB/ocilayout.py" "$@"
+}
+
+# push_image OCI-REFERENCE NAME:TAG [skopeo options]: to $REGISTRY.
+push_image()
+{
+	local from=$1 to=$2
+	shift 2
+	skopeo --insecure-policy copy --quiet --dest-tls-verify=false "$@" \
+		"$from" "docker://$REGISTRY/$to"
+}
+
+# Podman with a storage and configuration of its own.  Its default limits need
+# a privilege that root in a container often lacks, hence default_ulimits.
+lab_podman()
+{
+	if [ ! -e "$TMP/containers.conf" ]; then
+		cat >"$TMP/containers.conf" <<-CONF
+			[containers]
+			default_ulimits = ["nofile=1024:20000", "nproc=16384:16384"]
+			[engine]
+			runtime = "runc"
+			cgroup_manager = "cgroupfs"
+			events_logger = "none"
+		CONF
+		cat >"$TMP/storage.conf" <<-CONF
+			[storage]
+			driver = "overlay"
+			graphroot = "$TMP/podman/root"
+			runroot = "$TMP/podman/run"
+		CONF
+	fi
+	CONTAINERS_CONF=$TMP/containers.conf \
+		CONTAINERS_STORAGE_CONF=$TMP/storage.conf \
+		podman --root "$TMP/podman/root" --runroot "$TMP/podman/run" \
+		--storage-driver overlay --log-level error "$@"
+}
