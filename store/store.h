@@ -214,6 +214,7 @@ struct ql_inode {
 
 uint64_t ql_tree_root(const struct ql_tree *tree);
 uint64_t ql_tree_inodes(const struct ql_tree *tree);
+uint64_t ql_tree_bytes(const struct ql_tree *tree); /* of the image file */
 bool ql_tree_has_acl(const struct ql_tree *tree); /* any POSIX ACL in it */
 /* The descriptor that holds the image's lock (borrowed); -1: over memory. */
 int ql_tree_fd(const struct ql_tree *tree);

@@ -263,6 +263,11 @@ uint64_t ql_tree_inodes(const struct ql_tree *tree)
 	return tree->inodes;
 }
 
+uint64_t ql_tree_bytes(const struct ql_tree *tree)
+{
+	return tree->len;
+}
+
 bool ql_tree_has_acl(const struct ql_tree *tree)
 {
 	return tree->has_acl;
