@@ -57,6 +57,8 @@ int ql_name_lock_init(const struct ql_store *store,
 
 void ql_name_lock_release(struct ql_name_lock *lock)
 {
+	if (lock->fd < 0)
+		return;
 	(void)unlinkat(lock->root_fd, lock->path, 0);
 	(void)close(lock->fd);
 }

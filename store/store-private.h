@@ -107,6 +107,17 @@ int ql_record_parse_layer(const void *key, size_t key_len, const void *value,
 int ql_record_parse_object(const void *value, size_t len,
 			   struct ql_object_record *ret_rec);
 
+/* ---- object.c ---- */
+
+/* A file without a name, to be written and then published. */
+int ql_object_create(const struct ql_store *store, int *ret_fd,
+		     struct ql_error *err);
+/* Gives it its name; that the name exists already is fine. */
+int ql_object_publish(const struct ql_store *store, int fd,
+		      const struct ql_digest *digest, struct ql_error *err);
+bool ql_object_exists(const struct ql_store *store,
+		      const struct ql_digest *digest);
+
 /* ---- refcount.c: who needs which object ---- */
 
 struct ql_object_use {
@@ -253,6 +264,7 @@ enum { QL_INLINE_MAX = 64 }; /* larger files are objects */
 	QL_XATTR_PREFIX "implicit"	     /* folder without entry           \
 					      */
 #define QL_XATTR_LINK QL_XATTR_PREFIX "link" /* hardlink into a lower layer */
+#define QL_XATTR_HAS_LINKS QL_XATTR_PREFIX "has-links" /* on the root */
 
 struct ql_layertree;
 int ql_layertree_new(struct ql_layertree **ret_lt, struct ql_error *err);
@@ -274,6 +286,9 @@ int ql_layertree_write(struct ql_layertree *lt, int root_fd,
 struct lcfs_node_s;
 int ql_cfs_node_new(const struct ql_meta *meta, struct lcfs_node_s **ret_node,
 		    struct ql_error *err);
+/* Sets an empty xattr. */
+int ql_cfs_mark(struct lcfs_node_s *node, const char *name,
+		struct ql_error *err);
 int ql_cfs_link_new(struct lcfs_node_s *target, struct lcfs_node_s **ret_node,
 		    struct ql_error *err);
 void ql_cfs_node_free(struct lcfs_node_s *node);
@@ -292,6 +307,13 @@ int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
 int ql_merge(struct ql_tree *const *trees, size_t n, int root_fd,
 	     const char *tmp_path, const char *path, struct ql_image_info *info,
 	     struct ql_error *err);
+
+/* ---- image.c ---- */
+
+/* The objects that an image needs itself: manifest and configuration. */
+int ql_image_own_objects(const struct ql_store *store,
+			 const struct ql_image_info *info,
+			 struct ql_object_set *ret_set, struct ql_error *err);
 
 /* ---- paths of metadata ---- */
 

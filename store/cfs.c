@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing composefs images: the only file that includes libcomposefs.
+ *
+ * The library keeps the tree in memory and clones it while it writes, so one
+ * image is written at a time (`cfs_writing`): the peak is one tree's.  Files
+ * larger than QL_INLINE_MAX carry the redirect "/ab/<62 hex digits>" that
+ * overlayfs's data-only layers resolve; smaller ones carry their bytes.
+ */
+#include "store/store-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libcomposefs/lcfs-writer.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static pthread_mutex_t cfs_writing = PTHREAD_MUTEX_INITIALIZER;
+
+void ql_cfs_node_free(struct lcfs_node_s *node)
+{
+	if (node)
+		lcfs_node_unref(node);
+}
+
+static int cfs_content(struct lcfs_node_s *node, const struct ql_meta *meta)
+{
+	char hex[QL_DIGEST_HEX + 1];
+	char payload[QL_DIGEST_HEX + 2];
+
+	if (S_ISLNK(meta->mode))
+		return lcfs_node_set_symlink_payload(node, meta->target);
+	if (!S_ISREG(meta->mode) || meta->size == 0)
+		return 0;
+	if (meta->data)
+		return lcfs_node_set_content(node, meta->data, meta->size);
+	(void)ql_digest_hex(&meta->object, hex);
+	(void)snprintf(payload, sizeof(payload), "%.2s/%s", hex, hex + 2);
+	lcfs_node_set_size(node, meta->size);
+	return lcfs_node_set_payload(node, payload);
+}
+
+static int cfs_xattrs(struct lcfs_node_s *node, const struct ql_meta *meta,
+		      struct ql_error *err)
+{
+	for (size_t i = 0; i < meta->n_xattrs; i++) {
+		const struct ql_tar_xattr *x = &meta->xattrs[i];
+
+		if (lcfs_node_set_xattr(node, x->name, x->value, x->len) == 0)
+			continue;
+		if (errno == ERANGE)
+			return ql_error_set(err, -E2BIG,
+					    "xattr %s: more than %d bytes of "
+					    "xattrs on one file",
+					    x->name,
+					    LCFS_INODE_EXTERNAL_XATTR_MAX);
+		return ql_error_errno(err, -errno, "xattr %s", x->name);
+	}
+	return 0;
+}
+
+int ql_cfs_node_new(const struct ql_meta *meta, struct lcfs_node_s **ret_node,
+		    struct ql_error *err)
+{
+	_cleanup_(ql_cfs_node_freep) struct lcfs_node_s *node = lcfs_node_new();
+	struct timespec mtime = { .tv_sec = meta->mtime_sec,
+				  .tv_nsec = meta->mtime_nsec };
+	int r;
+
+	if (!node)
+		return ql_error_nomem(err);
+	if (lcfs_node_try_set_mode(node, meta->mode) < 0)
+		return ql_error_errno(err, -errno, "mode %o", meta->mode);
+	lcfs_node_set_uid(node, meta->uid);
+	lcfs_node_set_gid(node, meta->gid);
+	lcfs_node_set_mtime(node, &mtime);
+	if (S_ISCHR(meta->mode) || S_ISBLK(meta->mode))
+		lcfs_node_set_rdev64(node, meta->rdev);
+	if (cfs_content(node, meta) < 0)
+		return ql_error_errno(err, -errno, "metadata");
+	r = cfs_xattrs(node, meta, err);
+	if (r == 0)
+		*ret_node = ql_take_ptr(node);
+	return r;
+}
+
+int ql_cfs_mark(struct lcfs_node_s *node, const char *name,
+		struct ql_error *err)
+{
+	if (lcfs_node_set_xattr(node, name, "", 0) < 0)
+		return ql_error_errno(err, -errno, "xattr %s", name);
+	return 0;
+}
+
+int ql_cfs_link_new(struct lcfs_node_s *target, struct lcfs_node_s **ret_node,
+		    struct ql_error *err)
+{
+	struct lcfs_node_s *node = lcfs_node_new();
+
+	if (!node)
+		return ql_error_nomem(err);
+	lcfs_node_make_hardlink(node, target);
+	*ret_node = node;
+	return 0;
+}
+
+int ql_cfs_add(struct lcfs_node_s *parent, struct lcfs_node_s *child,
+	       const char *name, struct ql_error *err)
+{
+	if (lcfs_node_add_child(parent, child, name) < 0)
+		return ql_error_errno(err, -errno, "%s", name);
+	return 0;
+}
+
+/* ---- writing ---- */
+
+struct cfs_out {
+	FILE *file;		  /* owned */
+	struct ql_hasher *hasher; /* owned */
+};
+
+static ssize_t cfs_write_cb(void *arg, void *data, size_t len)
+{
+	struct cfs_out *out = arg;
+
+	ql_hasher_update(out->hasher, data, len);
+	return (ssize_t)fwrite(data, 1, len, out->file);
+}
+
+static int cfs_write_file(struct lcfs_node_s *root, struct cfs_out *out,
+			  struct ql_digest *ret_digest)
+{
+	struct lcfs_write_options_s options = {
+		.format = LCFS_FORMAT_EROFS,
+		.version = LCFS_DEFAULT_VERSION_MIN,
+		.max_version = LCFS_DEFAULT_VERSION_MAX,
+		.file = out,
+		.file_write_cb = cfs_write_cb,
+	};
+	int r = 0;
+
+	(void)pthread_mutex_lock(&cfs_writing);
+	errno = 0;
+	if (lcfs_write_to(root, &options) < 0)
+		r = errno ? -errno : -EIO;
+	(void)pthread_mutex_unlock(&cfs_writing);
+	if (r == 0 && (fflush(out->file) != 0 || fsync(fileno(out->file)) < 0))
+		r = -errno;
+	if (r == 0)
+		ql_hasher_final(out->hasher, ret_digest);
+	return r;
+}
+
+int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
+		 const char *path, struct ql_digest *ret_digest,
+		 struct ql_error *err)
+{
+	struct cfs_out out = { 0 };
+	struct ql_digest digest;
+	int fd = openat(root_fd, tmp_path,
+			O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+	int r = 0;
+
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "%s", tmp_path);
+	out.file = fdopen(fd, "w");
+	out.hasher = ql_hasher_new();
+	if (!out.file || !out.hasher)
+		r = -ENOMEM;
+	if (r == 0)
+		r = cfs_write_file(root, &out, &digest);
+	ql_hasher_free(out.hasher);
+	if (out.file ? fclose(out.file) != 0 : close(fd) < 0)
+		r = r ? r : -errno;
+	if (r == 0 && renameat(root_fd, tmp_path, root_fd, path) < 0)
+		r = -errno;
+	if (r < 0) {
+		(void)unlinkat(root_fd, tmp_path, 0);
+		return ql_error_errno(err, r, "write %s", path);
+	}
+	*ret_digest = digest;
+	return 0;
+}
+
+char *ql_cfs_path(const char *dir, const struct ql_digest *digest,
+		  char buf[QL_CFS_PATH])
+{
+	char hex[QL_DIGEST_HEX + 1];
+
+	(void)snprintf(buf, QL_CFS_PATH, "%s/%s.cfs", dir,
+		       ql_digest_hex(digest, hex));
+	return buf;
+}

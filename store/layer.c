@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A layer's way in: its archive is hashed and read ahead in one thread, and
+ * taken apart in the caller's; files go through the ingest door, the rest
+ * into a tree that is written beside it.  The record comes last, so that a
+ * layer that is known is whole.
+ */
+#include "store/store-private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+enum { LAYER_WINDOW = 1 << 20 };
+
+#define WHITEOUT_PREFIX ".wh."
+#define WHITEOUT_META ".wh..wh."
+#define WHITEOUT_OPAQUE ".wh..wh..opq"
+
+struct layer_import {
+	struct ql_ingest *ingest;   /* owned */
+	struct ql_layertree *lt;    /* owned */
+	struct ql_tar *tar;	    /* owned */
+	struct ql_layer_info *info; /* borrowed */
+	uint8_t small[QL_INLINE_MAX];
+};
+
+/* ---- locks and look-ups ---- */
+
+struct ql_layer_lock {
+	struct ql_name_lock name;
+};
+
+int ql_layer_lock(struct ql_store *store, const struct ql_digest *diff_id,
+		  struct ql_layer_lock **ret_lock, struct ql_error *err)
+{
+	_cleanup_free_ struct ql_layer_lock *lock = calloc(1, sizeof(*lock));
+	int r;
+
+	if (!lock)
+		return ql_error_nomem(err);
+	r = ql_store_need_write(store, err);
+	if (r == 0)
+		r = ql_name_lock_init(store, diff_id, &lock->name, err);
+	if (r == 0)
+		*ret_lock = ql_take_ptr(lock);
+	return r;
+}
+
+void ql_layer_unlock(struct ql_layer_lock *lock)
+{
+	if (!lock)
+		return;
+	ql_name_lock_release(&lock->name);
+	free(lock);
+}
+
+int ql_layer_get(struct ql_store *store, const struct ql_digest *diff_id,
+		 struct ql_layer_info *ret_info)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	int r = ql_txn_begin(store->catalog, false, &txn, NULL);
+
+	return r < 0 ? r : ql_record_get_layer(txn, diff_id, ret_info);
+}
+
+/* ---- one entry ---- */
+
+/* Whiteouts are kept by their OCI names (image-spec 1.1, layer.md,
+ * "Whiteouts").  1: passed over: what AUFS kept for itself. */
+static int layer_check_name(const char *path, struct ql_error *err)
+{
+	const char *base = strrchr(path, '/');
+	const char *hidden;
+
+	base = base ? base + 1 : path;
+	if (strncmp(path, WHITEOUT_PREFIX, 4) == 0 && base != path)
+		return ql_error_set(err, -EINVAL, "an entry below a whiteout");
+	for (const char *p = strstr(path, "/" WHITEOUT_PREFIX); p;
+	     p = strstr(p + 1, "/" WHITEOUT_PREFIX))
+		if (p + 1 != base)
+			return ql_error_set(err, -EINVAL,
+					    "an entry below a whiteout");
+	if (strncmp(base, WHITEOUT_PREFIX, 4) != 0)
+		return 0;
+	if (strcmp(base, WHITEOUT_OPAQUE) == 0)
+		return 0;
+	if (strncmp(base, WHITEOUT_META, 8) == 0)
+		return 1;
+	hidden = base + 4;
+	if (strcmp(hidden, "") == 0 || strcmp(hidden, ".") == 0 ||
+	    strcmp(hidden, "..") == 0)
+		return ql_error_set(err, -EINVAL, "a whiteout of nothing");
+	return 0;
+}
+
+static bool layer_is_whiteout(const char *path)
+{
+	const char *base = strrchr(path, '/');
+
+	base = base ? base + 1 : path;
+	return strncmp(base, WHITEOUT_PREFIX, 4) == 0;
+}
+
+/* The entry's content: inline where it is small, else through the door. */
+static int layer_content(struct layer_import *imp, struct ql_meta *meta,
+			 struct ql_error *err)
+{
+	bool small = meta->size <= QL_INLINE_MAX;
+	uint64_t len = 0;
+	const void *data;
+	ssize_t n;
+	int r = 0;
+
+	if (!small)
+		r = ql_ingest_begin(imp->ingest, meta->size, err);
+	while (r == 0 && (n = ql_tar_data(imp->tar, &data, err)) != 0) {
+		if (n < 0)
+			return (int)n;
+		if (small)
+			memcpy(imp->small + len, data, (size_t)n);
+		else
+			r = ql_ingest_write(imp->ingest, data, (size_t)n, err);
+		len += (uint64_t)n;
+	}
+	if (r < 0)
+		return r;
+	if (small && meta->size > 0)
+		meta->data = imp->small;
+	else if (!small)
+		r = ql_ingest_end(imp->ingest, &meta->object, err);
+	imp->info->file_bytes += meta->size;
+	return r;
+}
+
+static int layer_device(const struct ql_tar_entry *e, struct ql_meta *meta,
+			struct ql_error *err)
+{
+	/* Linux device numbers: 12 bits major, 20 bits minor. */
+	if (e->major >= 1U << 12 || e->minor >= 1U << 20)
+		return ql_error_set(err, -EINVAL, "no device has number %u:%u",
+				    e->major, e->minor);
+	meta->rdev = makedev(e->major, e->minor);
+	return 0;
+}
+
+static int layer_symlink(const struct ql_tar_entry *e, struct ql_meta *meta,
+			 struct ql_error *err)
+{
+	size_t len = strlen(e->link);
+
+	if (len == 0 || len > QL_PATH_MAX)
+		return ql_error_set(err, -EINVAL,
+				    "a symlink's target of %zu bytes", len);
+	meta->target = e->link;
+	return 0;
+}
+
+static int layer_check_xattrs(const struct ql_tar_entry *e,
+			      struct ql_error *err)
+{
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		if (strncmp(e->xattrs[i].name, QL_XATTR_PREFIX,
+			    sizeof(QL_XATTR_PREFIX) - 1) == 0)
+			return ql_error_set(err, -EINVAL,
+					    "xattr %s: this prefix is reserved",
+					    e->xattrs[i].name);
+	return 0;
+}
+
+static int layer_add(struct layer_import *imp, const struct ql_tar_entry *e,
+		     struct ql_error *err)
+{
+	static const uint32_t types[] = {
+		['0'] = S_IFREG, ['2'] = S_IFLNK, ['3'] = S_IFCHR,
+		['4'] = S_IFBLK, ['5'] = S_IFDIR, ['6'] = S_IFIFO,
+	};
+	struct ql_meta meta = {
+		.mode = types[(uint8_t)e->type] | e->mode,
+		.uid = e->uid,
+		.gid = e->gid,
+		.size = e->size,
+		.mtime_sec = e->mtime_sec,
+		.mtime_nsec = e->mtime_nsec,
+		.xattrs = e->xattrs,
+		.n_xattrs = e->n_xattrs,
+	};
+	int r = layer_check_xattrs(e, err);
+
+	if (r < 0)
+		return r;
+	if (e->type == '0')
+		r = layer_content(imp, &meta, err);
+	else if (e->type == '2')
+		r = layer_symlink(e, &meta, err);
+	else if (e->type == '3' || e->type == '4')
+		r = layer_device(e, &meta, err);
+	return r < 0 ? r : ql_layertree_add(imp->lt, e->path, &meta, err);
+}
+
+static int layer_entry(struct layer_import *imp, const struct ql_tar_entry *e,
+		       struct ql_error *err)
+{
+	static const struct ql_meta whiteout = { .mode = S_IFREG };
+	int r = layer_check_name(e->path, err);
+
+	if (r > 0)
+		return 0;
+	if (r == 0) {
+		if (layer_is_whiteout(e->path))
+			r = ql_layertree_add(imp->lt, e->path, &whiteout, err);
+		else if (e->type == '1')
+			r = ql_layertree_link(imp->lt, e->path, e->link, err);
+		else
+			r = layer_add(imp, e, err);
+	}
+	if (r < 0)
+		return ql_error_prefix(err, "entry \"%.300s\"", e->path);
+	imp->info->entries++;
+	return 0;
+}
+
+static int layer_read(struct layer_import *imp, struct ql_error *err)
+{
+	const struct ql_tar_entry *e;
+	int r;
+
+	while ((r = ql_tar_next(imp->tar, &e, err)) > 0) {
+		r = layer_entry(imp, e, err);
+		if (r < 0)
+			return r;
+	}
+	imp->info->tar_size = ql_tar_pos(imp->tar);
+	return r;
+}
+
+/* ---- the whole ---- */
+
+static int layer_record(struct ql_store *store,
+			const struct ql_layer_info *info, struct ql_error *err)
+{
+	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	struct ql_layer_info known;
+	struct ql_txn *txn;
+	int r = ql_tree_open_layer(store, &info->diff_id, &tree, err);
+
+	if (r == 0)
+		r = ql_object_set_from_tree(tree, &set, err);
+	if (r == 0)
+		r = ql_txn_begin(store->catalog, true, &txn, err);
+	if (r < 0)
+		return r;
+	if (ql_record_get_layer(txn, &info->diff_id, &known) == -ENOENT) {
+		r = ql_refs_add(txn, &set, err);
+		if (r == 0)
+			r = ql_record_put_layer(txn, info, err);
+	}
+	if (r < 0) {
+		ql_txn_abort(txn);
+		return r;
+	}
+	return ql_txn_commit(txn, err);
+}
+
+static int layer_finish(struct ql_store *store, struct layer_import *imp,
+			struct ql_error *err)
+{
+	char path[QL_CFS_PATH];
+	char tmp[QL_CFS_PATH];
+	int r;
+
+	(void)ql_cfs_path("layers", &imp->info->diff_id, path);
+	(void)ql_cfs_path("partial", &imp->info->diff_id, tmp);
+	r = ql_layertree_write(imp->lt, store->root_fd, tmp, path,
+			       &imp->info->cfs, err);
+	/* The door's flush makes the objects' and this name durable. */
+	if (r == 0)
+		r = ql_ingest_flush(imp->ingest, err);
+	if (r == 0)
+		r = layer_record(store, imp->info, err);
+	return r;
+}
+
+/* tar (taken), hashed against the diff ID and read ahead. */
+static int layer_open(struct ql_stream *tar, const struct ql_digest *diff_id,
+		      struct ql_stream **ret_stream, struct ql_error *err)
+{
+	_cleanup_stream_ struct ql_stream *in = tar;
+	struct ql_stream *next;
+	int r = ql_stream_verify(in, diff_id, UINT64_MAX, &next, err);
+
+	if (r < 0)
+		return r;
+	in = next;
+	r = ql_stream_readahead(in, LAYER_WINDOW, &next, err);
+	if (r < 0)
+		return r;
+	(void)ql_take_ptr(in);
+	*ret_stream = next;
+	return 0;
+}
+
+int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
+		    struct ql_layer_info *info,
+		    struct ql_layer_stats *ret_stats, struct ql_error *err)
+{
+	struct layer_import imp = { .info = info };
+	_cleanup_stream_ struct ql_stream *in = NULL;
+	int r = layer_open(tar, &info->diff_id, &in, err);
+
+	if (r < 0)
+		return r;
+	info->entries = 0;
+	info->file_bytes = 0;
+	r = ql_ingest_new(store, &imp.ingest, err);
+	if (r == 0)
+		r = ql_layertree_new(&imp.lt, err);
+	if (r == 0)
+		r = ql_tar_new(in, &imp.tar, err);
+	if (r == 0)
+		r = layer_read(&imp, err);
+	ql_tar_free(imp.tar);
+	if (r == 0)
+		r = layer_finish(store, &imp, err);
+	if (r == 0)
+		ql_ingest_stats(imp.ingest, ret_stats);
+	ql_layertree_free(imp.lt);
+	ql_ingest_free(imp.ingest);
+	return r;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which objects a tree needs, and the catalogue's count of who needs each.
+ * A layer's set is always taken from its tree on disk, when it is counted and
+ * when it is dropped, so that the two cannot disagree.
+ */
+#include "store/store-private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { TREE_DEPTH_MAX = QL_PATH_MAX / 2 + 2 };
+
+void ql_object_set_release(struct ql_object_set *set)
+{
+	free(set->items);
+	*set = (struct ql_object_set){ 0 };
+}
+
+int ql_object_set_add(struct ql_object_set *set, const struct ql_digest *digest,
+		      uint64_t size)
+{
+	if (set->n == set->cap) {
+		size_t cap = set->cap ? set->cap * 2 : 256;
+		struct ql_object_use *grown =
+			reallocarray(set->items, cap, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		set->items = grown;
+		set->cap = cap;
+	}
+	set->items[set->n].digest = *digest;
+	set->items[set->n].size = size;
+	set->n++;
+	return 0;
+}
+
+static int use_cmp(const void *a, const void *b)
+{
+	return ql_digest_cmp(&((const struct ql_object_use *)a)->digest,
+			     &((const struct ql_object_use *)b)->digest);
+}
+
+void ql_object_set_sort(struct ql_object_set *set)
+{
+	size_t n = 0;
+
+	if (set->n == 0)
+		return;
+	qsort(set->items, set->n, sizeof(*set->items), use_cmp);
+	for (size_t i = 1; i < set->n; i++)
+		if (use_cmp(&set->items[n], &set->items[i]) != 0)
+			set->items[++n] = set->items[i];
+	set->n = n + 1;
+}
+
+/* ---- from a tree ---- */
+
+static int set_add_file(const struct ql_tree *tree,
+			const struct ql_inode *inode, struct ql_object_set *set)
+{
+	struct ql_content content;
+	int r = ql_tree_content(tree, inode, &content);
+
+	if (r < 0 || content.data || content.size == 0)
+		return r;
+	return ql_object_set_add(set, &content.object, content.size);
+}
+
+static bool is_dots(const struct ql_dirent *d)
+{
+	return (d->len == 1 && d->name[0] == '.') ||
+	       (d->len == 2 && d->name[0] == '.' && d->name[1] == '.');
+}
+
+static int set_add_dir(const struct ql_tree *tree, uint64_t nid, int depth,
+		       struct ql_object_set *set) // NOLINT(misc-no-recursion)
+{
+	struct ql_inode dir;
+	struct ql_inode inode;
+	struct ql_dirent d;
+	uint64_t pos = 0;
+	int r = ql_tree_inode(tree, nid, &dir);
+
+	if (r == 0 && depth > TREE_DEPTH_MAX)
+		return -EBADMSG;
+	while (r == 0 && (r = ql_tree_readdir(tree, &dir, &pos, &d)) > 0) {
+		r = 0;
+		if (d.type == DT_DIR && !is_dots(&d))
+			r = set_add_dir(tree, d.nid, depth + 1, set);
+		if (d.type != DT_REG)
+			continue;
+		r = ql_tree_inode(tree, d.nid, &inode);
+		if (r == 0 && S_ISREG(inode.mode))
+			r = set_add_file(tree, &inode, set);
+	}
+	return r;
+}
+
+int ql_object_set_from_tree(const struct ql_tree *tree,
+			    struct ql_object_set *ret_set, struct ql_error *err)
+{
+	struct ql_object_set set = { 0 };
+	int r = set_add_dir(tree, ql_tree_root(tree), 0, &set);
+
+	if (r < 0) {
+		ql_object_set_release(&set);
+		return ql_error_errno(err, r, "read a tree's files");
+	}
+	ql_object_set_sort(&set);
+	*ret_set = set;
+	return 0;
+}
+
+/* ---- counts ---- */
+
+int ql_refs_add(struct ql_txn *txn, const struct ql_object_set *set,
+		struct ql_error *err)
+{
+	for (size_t i = 0; i < set->n; i++) {
+		const struct ql_object_use *use = &set->items[i];
+		struct ql_object_record rec = { use->size, 0 };
+		int r = ql_record_get_object(txn, &use->digest, &rec);
+
+		if (r < 0 && r != -ENOENT)
+			return ql_error_errno(err, r, "an object's record");
+		rec.refs++;
+		r = ql_record_put_object(txn, &use->digest, &rec, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int ql_refs_drop(struct ql_txn *txn, const struct ql_object_set *set,
+		 struct ql_object_set *gone, struct ql_error *err)
+{
+	for (size_t i = 0; i < set->n; i++) {
+		const struct ql_object_use *use = &set->items[i];
+		struct ql_object_record rec;
+		int r = ql_record_get_object(txn, &use->digest, &rec);
+
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return ql_error_errno(err, r, "an object's record");
+		if (rec.refs > 1) {
+			rec.refs--;
+			r = ql_record_put_object(txn, &use->digest, &rec, err);
+		} else {
+			r = ql_txn_del(txn, QL_TABLE_OBJECTS, use->digest.bytes,
+				       QL_DIGEST_BYTES, err);
+			if (r == 0 && ql_object_set_add(gone, &use->digest,
+							use->size) < 0)
+				r = ql_error_nomem(err);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
