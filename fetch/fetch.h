@@ -12,18 +12,20 @@
 
 enum ql_ref_kind {
 	QL_REF_REGISTRY,
-	QL_REF_OCI_DIR, /* oci:DIR[:tag] */
+	QL_REF_OCI_DIR,	       /* oci:DIR[:tag] */
 	QL_REF_DOCKER_ARCHIVE, /* docker-archive:FILE[:name:tag] */
 };
 
 struct ql_ref {
 	enum ql_ref_kind kind;
 	char *domain; /* owned; registry host[:port], "docker.io" by default */
-	char *path; /* owned; repository ("library/redis"), or folder, or file */
-	char *tag; /* owned; NULL where none applies */
+	char *path;   /* owned; repository ("library/redis"), or folder, or file
+		       */
+	char *tag;    /* owned; NULL where none applies */
 	bool has_digest;
 	struct ql_digest digest;
-	char *name; /* owned; the normal spelling: "docker.io/library/redis:latest" */
+	char *name; /* owned; the normal spelling:
+		       "docker.io/library/redis:latest" */
 };
 
 /*
@@ -58,9 +60,9 @@ struct ql_pull_progress {
 typedef void ql_pull_progress_fn(const struct ql_pull_progress *p, void *arg);
 
 struct ql_pull_options {
-	const char *platform; /* "os/arch[/variant]"; NULL: this machine's */
-	bool plain_http; /* also where the registry is not loopback */
-	unsigned int parallel; /* layers at once; 0: the default */
+	const char *platform;	/* "os/arch[/variant]"; NULL: this machine's */
+	bool plain_http;	/* also where the registry is not loopback */
+	unsigned int parallel;	/* layers at once; 0: the default */
 	const char *config_dir; /* registries' settings; NULL: the default */
 	ql_pull_progress_fn *progress; /* may be NULL */
 	void *arg;
@@ -70,10 +72,10 @@ struct ql_pull_result {
 	struct ql_digest manifest;
 	uint32_t layers_fetched;
 	uint32_t layers_here;
-	uint64_t bytes_fetched; /* blob bytes received */
+	uint64_t bytes_fetched;		 /* blob bytes received */
 	uint64_t new_objects, new_bytes; /* written to the store */
 	uint64_t dup_objects, dup_bytes; /* found in the store */
-	bool up_to_date; /* the image was here already */
+	bool up_to_date;		 /* the image was here already */
 };
 
 /*

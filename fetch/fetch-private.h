@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of fetch/ offer each other, grouped by the file that owns
+ * it.  Order of dependence, each on those before it: ref, status, url; http;
+ * settings, credentials, wwwauth, auth; manifest, platform; the three sources
+ * (registry, ocidir, dockerarchive); decompress; resolve; pull.
+ *
+ * Locks: each of http, auth and pull has one of its own; auth's is held over
+ * requests (so that one thread alone fetches a token), http's never over a
+ * call into another file.  Order: auth before http.
+ */
+#ifndef QL_FETCH_PRIVATE_H
+#define QL_FETCH_PRIVATE_H
+
+#include "fetch/fetch.h"
+
+enum {
+	QL_MANIFEST_MAX = 4 << 20, /* bytes, as registries limit it */
+	QL_CONFIG_MAX = 8 << 20,
+	QL_TOKEN_MAX = 1 << 20, /* a token server's answer */
+	QL_BLOB_WINDOW = 512
+			 << 10, /* bytes of a body kept ahead of its reader */
+};
+
+/* ---- status.c: HTTP status to errno ---- */
+
+/* A negative errno for a status that is no success. */
+int ql_status_errno(long status);
+/* Worth another try after a while: 429 and the 5xx that pass. */
+bool ql_status_transient(long status);
+/* Describe: "HTTP 429 from registry.example (too many requests)". */
+int ql_status_describe(long status, const char *host, struct ql_error *err);
+
+/* ---- url.c ---- */
+
+bool ql_url_is_https(const char *url);
+/* Scheme, host and port are the same. */
+bool ql_url_same_origin(const char *a, const char *b);
+/* host[:port] is this machine: localhost, 127.0.0.0/8, [::1]. */
+bool ql_url_host_is_loopback(const char *host);
+/* Owned "host[:port]" of a URL; NULL: out of memory, or no URL. */
+char *ql_url_host(const char *url);
+/* Appends text, percent-encoded but for RFC 3986's unreserved characters. */
+int ql_url_encode(struct ql_buf *buf, const char *text);
+
+/* ---- ring.c ---- */
+
+struct ql_ring {
+	char *data; /* owned */
+	size_t size, pos, len;
+};
+int ql_ring_init(struct ql_ring *ring, size_t size); /* 0 or -ENOMEM */
+void ql_ring_release(struct ql_ring *ring);
+size_t ql_ring_room(const struct ql_ring *ring);
+/* len is at most the room there is. */
+void ql_ring_put(struct ql_ring *ring, const char *data, size_t len);
+size_t ql_ring_get(struct ql_ring *ring, char *buf, size_t len);
+
+/* ---- http.c: one I/O thread, any number of transfers ---- */
+
+struct ql_http;
+
+struct ql_tls {
+	char *ca;   /* owned; PEM file trusted beside the system's, or NULL */
+	char *cert; /* owned; client certificate (PEM), or NULL */
+	char *key;  /* owned; its key, or NULL */
+	bool insecure; /* do not verify the server */
+};
+
+struct ql_http_timeouts {
+	unsigned int connect; /* seconds */
+	unsigned int stall;   /* seconds without a byte */
+};
+
+struct ql_http_request {
+	const char *url;	   /* borrowed, as is all here */
+	const char *authorization; /* the header's value, or NULL */
+	const char *accept;	   /* or NULL */
+	const char *form;	   /* POST this form; NULL: GET */
+	uint64_t offset;	   /* ask for the bytes from here on */
+	bool bulk;		   /* the body may be large */
+	const struct ql_tls *tls;  /* or NULL */
+	struct ql_http_timeouts timeouts;
+};
+
+struct ql_http_response {
+	long status;
+	uint64_t length;      /* of the body, as announced; UINT64_MAX: not */
+	uint64_t range_start; /* of Content-Range; UINT64_MAX: none */
+	uint64_t retry_after; /* seconds; UINT64_MAX: none */
+	char *content_type;   /* owned, as all below; NULL: none */
+	char *authenticate;   /* all WWW-Authenticate, joined by ", " */
+	char *digest;	      /* Docker-Content-Digest */
+	char *location;
+	struct ql_stream *body; /* free it before the ql_http */
+};
+void ql_http_response_release(struct ql_http_response *rs);
+#define _cleanup_response_ __attribute__((cleanup(ql_http_response_release)))
+
+int ql_http_new(struct ql_http **ret_http, struct ql_error *err);
+/* Every stream opened with it has been freed before. */
+void ql_http_free(struct ql_http *http);
+QL_DEFINE_CLEANUP(struct ql_http *, ql_http_free)
+
+/* From any thread: every transfer, begun or to come, fails with -ECANCELED. */
+void ql_http_abort(struct ql_http *http);
+/* Sleeps for ms milliseconds; -ECANCELED (not described) once aborted. */
+int ql_http_sleep(struct ql_http *http, uint64_t ms);
+
+/*
+ * Sends one request, waits for the answer's headers (whatever the status).
+ * Does not follow redirects: see redirect.c.
+ * -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -EHOSTUNREACH, -EKEYREJECTED (TLS),
+ * -ECANCELED, -EPROTO.
+ */
+int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
+		 struct ql_http_response *ret_rs, struct ql_error *err);
+/* url resolved against base, owned. */
+int ql_http_resolve(const char *base, const char *url, char **ret_url,
+		    struct ql_error *err);
+
+/* ---- httpheader.c ---- */
+
+/* Keeps what the response has a member for.  0 or -ENOMEM. */
+int ql_http_header_add(struct ql_http_response *rs, const char *line,
+		       size_t len);
+
+/* ---- redirect.c ---- */
+
+/*
+ * ql_http_open() that follows redirects.  Authorization and the client
+ * certificate are for the first origin alone; https never goes on as http.
+ */
+int ql_http_follow(struct ql_http *http, const struct ql_http_request *rq,
+		   struct ql_http_response *ret_rs, struct ql_error *err);
+/* Appends the whole body to buf; -EFBIG at once where buf may not grow so. */
+int ql_http_body(struct ql_http_response *rs, struct ql_buf *buf,
+		 struct ql_error *err);
+/* Reads a short body away, so that its connection can be used again. */
+void ql_http_drain(struct ql_http_response *rs);
+/* An error that another try may not meet (network, not content). */
+bool ql_http_error_transient(int error);
+
+/* ---- settings.c: registries.json, certs.d ---- */
+
+struct ql_endpoint {
+	char *host;	    /* owned; host[:port] */
+	char *scheme;	    /* owned; "http" or "https" */
+	char *domain;	    /* owned; whose credentials are used */
+	bool may_fall_back; /* https failed: http may be tried */
+	struct ql_tls tls;
+};
+
+struct ql_settings {
+	struct ql_endpoint *endpoints; /* owned; mirrors first, origin last */
+	size_t n_endpoints;
+	struct ql_http_timeouts timeouts;
+	unsigned int retries; /* after the first try */
+};
+
+/* The settings for one registry.  config_dir NULL: the defaults. */
+int ql_settings_load(const char *config_dir, const char *domain,
+		     bool plain_http, struct ql_settings *ret_settings,
+		     struct ql_error *err);
+void ql_settings_release(struct ql_settings *settings);
+#define _cleanup_settings_ __attribute__((cleanup(ql_settings_release)))
+
+/* ---- certs.c ---- */
+
+/* Fills in what stands in certs.d/HOST/ and is not set yet. */
+int ql_certs_find(const char *config_dir, const char *host, struct ql_tls *tls,
+		  struct ql_error *err);
+
+/* ---- credentials.c, helper.c ---- */
+
+struct ql_credentials {
+	char *user;	      /* owned */
+	char *password;	      /* owned */
+	char *identity_token; /* owned; in place of the two above */
+};
+void ql_credentials_release(struct ql_credentials *c);
+#define _cleanup_credentials_ __attribute__((cleanup(ql_credentials_release)))
+
+/* What the user's auth files say for domain/path now.  -ENOENT (not
+ * described): nothing. */
+int ql_credentials_find(const char *domain, const char *path,
+			struct ql_credentials *ret_credentials,
+			struct ql_error *err);
+/* Asks docker-credential-<name> for server.  -ENOENT (not described): it
+ * knows none. */
+int ql_helper_get(const char *name, const char *server,
+		  struct ql_credentials *ret_credentials, struct ql_error *err);
+
+/* ---- wwwauth.c ---- */
+
+struct ql_challenge {
+	bool basic, bearer; /* what is offered */
+	char *realm;   /* owned; the bearer's; NULL where absent, as below */
+	char *service; /* owned */
+	char *scope;   /* owned */
+};
+/* -EBADMSG: not a challenge.  Schemes that are unknown are passed over. */
+int ql_challenge_parse(const char *header, struct ql_challenge *ret_challenge,
+		       struct ql_error *err);
+void ql_challenge_release(struct ql_challenge *c);
+#define _cleanup_challenge_ __attribute__((cleanup(ql_challenge_release)))
+
+/* ---- token.c ---- */
+
+struct ql_token_request {
+	const struct ql_challenge *challenge;
+	const struct ql_credentials *credentials; /* NULL: anonymous */
+	const char *scope;
+	const struct ql_tls *tls;
+	struct ql_http_timeouts timeouts;
+	bool https; /* the realm must be https */
+};
+/* Owned token and when (ql_now_ns()) it runs out. */
+int ql_token_fetch(struct ql_http *http, const struct ql_token_request *rq,
+		   char **ret_token, uint64_t *ret_expires,
+		   struct ql_error *err);
+/* Owned "Basic …". */
+int ql_token_basic(const struct ql_credentials *c, char **ret_header,
+		   struct ql_error *err);
+
+/* ---- auth.c ---- */
+
+struct ql_auth;
+int ql_auth_new(struct ql_http *http, struct ql_auth **ret_auth,
+		struct ql_error *err);
+void ql_auth_free(struct ql_auth *auth);
+QL_DEFINE_CLEANUP(struct ql_auth *, ql_auth_free)
+
+/* The Authorization to send now, owned; NULL where none is known yet. */
+int ql_auth_header(struct ql_auth *auth, const struct ql_endpoint *ep,
+		   const char *path, char **ret_header, struct ql_error *err);
+/*
+ * The registry refused `used` (NULL: nothing was sent) with this challenge
+ * (NULL: none, as ECR's 403): finds another header, reading credentials
+ * again.  -EACCES: there is none.
+ */
+int ql_auth_renew(struct ql_auth *auth, const struct ql_endpoint *ep,
+		  const char *path, const char *challenge, const char *used,
+		  struct ql_http_timeouts timeouts, struct ql_error *err);
+
+/* ---- platform.c ---- */
+
+struct ql_platform {
+	char *os, *arch, *variant; /* owned; variant may be "" */
+};
+/* "os/arch[/variant]", normalised; NULL: this machine's. */
+int ql_platform_parse(const char *text, struct ql_platform *ret_platform,
+		      struct ql_error *err);
+void ql_platform_release(struct ql_platform *p);
+#define _cleanup_platform_ __attribute__((cleanup(ql_platform_release)))
+/* How well what is offered serves: 0 not at all, more is better. */
+unsigned int ql_platform_match(const struct ql_platform *wanted,
+			       const struct ql_platform *offered);
+
+/* ---- manifest.c ---- */
+
+struct ql_descriptor {
+	char *media_type; /* owned */
+	struct ql_digest digest;
+	uint64_t size; /* bytes */
+	char **urls;   /* owned, n_urls; elsewhere that it may be had */
+	size_t n_urls;
+};
+void ql_descriptor_release(struct ql_descriptor *d);
+#define _cleanup_descriptor_ __attribute__((cleanup(ql_descriptor_release)))
+
+struct ql_manifest {
+	struct ql_descriptor config;
+	struct ql_descriptor *layers; /* owned, n_layers; lowest first */
+	uint32_t n_layers;
+};
+void ql_manifest_release(struct ql_manifest *m);
+#define _cleanup_manifest_ __attribute__((cleanup(ql_manifest_release)))
+
+enum ql_document { QL_DOCUMENT_MANIFEST, QL_DOCUMENT_INDEX };
+
+/*
+ * What a document is, by its own mediaType, or the one it was served with
+ * (may be NULL), or its members.  -EOPNOTSUPP: schema 1, or not an image.
+ */
+int ql_document_kind(const char *data, size_t len, const char *media_type,
+		     enum ql_document *ret_kind, struct ql_error *err);
+int ql_manifest_parse(const char *data, size_t len,
+		      struct ql_manifest *ret_manifest, struct ql_error *err);
+/* One descriptor object. */
+int ql_descriptor_parse(const json_t *obj, struct ql_descriptor *ret_d,
+			struct ql_error *err);
+
+/* ---- index.c ---- */
+
+/* The entry of an index for a platform.  -ENOENT, listing what there is. */
+int ql_index_select(const char *data, size_t len,
+		    const struct ql_platform *platform,
+		    struct ql_descriptor *ret_d, struct ql_error *err);
+
+/* ---- config.c ---- */
+
+/* The diff IDs, owned; as many as n_layers, or -EBADMSG. */
+int ql_config_parse(const char *data, size_t len, uint32_t n_layers,
+		    struct ql_digest **ret_diff_ids, struct ql_error *err);
+
+/* ---- sources: registry.c, ocidir.c, dockerarchive.c ---- */
+
+struct ql_source;
+
+struct ql_source_ops {
+	/*
+	 * Appends the document that the reference names (d NULL), or that d
+	 * describes, to buf; *ret_type is owned and may be NULL (unknown).
+	 * The caller checks the digest.
+	 */
+	int (*get_manifest)(struct ql_source *src,
+			    const struct ql_descriptor *d, struct ql_buf *buf,
+			    char **ret_type, struct ql_error *err);
+	/* The bytes of a blob; the caller verifies them. */
+	int (*open_blob)(struct ql_source *src, const struct ql_descriptor *d,
+			 struct ql_stream **ret_stream, struct ql_error *err);
+	/* From any thread: whatever waits in this source fails soon. */
+	void (*cancel)(struct ql_source *src);
+	void (*free)(struct ql_source *src);
+};
+
+/* First member of every implementation.  Used by any number of threads. */
+struct ql_source {
+	const struct ql_source_ops *ops;
+};
+
+/* source.c: the reference is borrowed for the source's life. */
+int ql_source_open(const struct ql_ref *ref,
+		   const struct ql_pull_options *options,
+		   struct ql_source **ret_src, struct ql_error *err);
+void ql_source_free(struct ql_source *src); /* NULL is fine */
+QL_DEFINE_CLEANUP(struct ql_source *, ql_source_free)
+
+int ql_registry_open(const struct ql_ref *ref,
+		     const struct ql_pull_options *options,
+		     struct ql_source **ret_src, struct ql_error *err);
+int ql_ocidir_open(const struct ql_ref *ref, struct ql_source **ret_src,
+		   struct ql_error *err);
+int ql_dockerarchive_open(const struct ql_ref *ref, struct ql_source **ret_src,
+			  struct ql_error *err);
+
+/* The same over a descriptor (taken on success). */
+int ql_dockerarchive_open_fd(int fd, const struct ql_ref *ref,
+			     struct ql_source **ret_src, struct ql_error *err);
+
+/* ---- filestream.c ---- */
+
+/* size bytes of a file from offset on; the descriptor is borrowed. */
+int ql_filestream_new(int fd, uint64_t offset, uint64_t size,
+		      struct ql_stream **ret_stream, struct ql_error *err);
+
+/* ---- tarindex.c: where a tar's members are ---- */
+
+struct ql_tar_member {
+	char *name;	 /* owned; with no "./" in front */
+	char *link;	 /* owned; the member it stands for, or NULL */
+	uint64_t offset; /* of its content, in bytes */
+	uint64_t size;
+};
+struct ql_tarindex {
+	struct ql_tar_member *members; /* owned, n_members */
+	size_t n_members;
+	size_t cap;
+};
+int ql_tarindex_read(int fd, struct ql_tarindex *ret_index,
+		     struct ql_error *err);
+void ql_tarindex_release(struct ql_tarindex *index);
+/* Follows links; NULL: there is no such file. Borrowed. */
+const struct ql_tar_member *ql_tarindex_find(const struct ql_tarindex *index,
+					     const char *name);
+
+/* ---- registryblob.c ---- */
+
+struct ql_registry;
+/* A blob's body that goes on where a connection broke. */
+int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
+			 struct ql_stream **ret_stream, struct ql_error *err);
+
+/* ---- registry.c, for registryblob.c ---- */
+
+/*
+ * One GET of path ("manifests/latest", "blobs/sha256:…") below the
+ * repository, from the first endpoint that answers with a success, with
+ * authorization and retries.
+ */
+int ql_registry_get(struct ql_registry *reg, const char *path,
+		    const char *accept, uint64_t offset, bool bulk,
+		    struct ql_http_response *ret_rs, struct ql_error *err);
+unsigned int ql_registry_retries(const struct ql_registry *reg);
+/* Backs off before another try (0: the first); -ECANCELED. */
+int ql_registry_pause(struct ql_registry *reg, unsigned int tries,
+		      uint64_t at_least_ms, struct ql_error *err);
+
+/* ---- decompress.c, gzip.c, zstd.c ---- */
+
+enum ql_compression {
+	QL_COMPRESSION_NONE,
+	QL_COMPRESSION_GZIP,
+	QL_COMPRESSION_ZSTD,
+};
+enum ql_compression ql_compression_sniff(const uint8_t *data, size_t len);
+
+/* Over `inner` (taken on success): inflated as its first bytes ask for. */
+int ql_decompress(struct ql_stream *inner, struct ql_stream **ret_stream,
+		  struct ql_error *err);
+
+/* A reader over a stream that can look ahead; for the decompressors. */
+struct ql_input {
+	struct ql_stream *inner; /* owned */
+	uint8_t *data;		 /* owned, QL_INPUT_SIZE */
+	size_t pos, len;
+	bool ended;
+};
+enum { QL_INPUT_SIZE = 64 << 10 };
+/* Reads more where nothing is left.  1: there is some; 0: the end. */
+int ql_input_fill(struct ql_input *in, struct ql_error *err);
+void ql_input_release(struct ql_input *in);
+/* Both take what is in `in`, on success, and leave it empty. */
+int ql_gzip_new(struct ql_input *in, struct ql_stream **ret_stream,
+		struct ql_error *err);
+int ql_zstd_new(struct ql_input *in, struct ql_stream **ret_stream,
+		struct ql_error *err);
+
+/* ---- resolve.c ---- */
+
+struct ql_resolved {
+	struct ql_digest digest; /* of the manifest */
+	struct ql_buf manifest_json;
+	struct ql_buf config_json;
+	struct ql_manifest manifest;
+	struct ql_digest *diff_ids; /* owned; manifest.n_layers */
+};
+void ql_resolved_release(struct ql_resolved *r);
+#define _cleanup_resolved_ __attribute__((cleanup(ql_resolved_release)))
+
+/* From a reference to one image's manifest, checked against its digest. */
+int ql_resolve_manifest(struct ql_source *src, const struct ql_ref *ref,
+			const char *platform, struct ql_resolved *ret,
+			struct ql_error *err);
+/* Fetches the configuration of what was resolved, checked likewise. */
+int ql_resolve_config(struct ql_source *src, struct ql_resolved *resolved,
+		      struct ql_error *err);
+
+/* ---- layers.c: the workers of a pull ---- */
+
+int ql_layers_fetch(struct ql_store *store, struct ql_source *src,
+		    const struct ql_resolved *resolved,
+		    const struct ql_pull_options *options,
+		    struct ql_pull_result *result, struct ql_error *err);
+
+#endif

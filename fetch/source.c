@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kinds of source, by the reference's. */
+#include "fetch/fetch-private.h"
+
+#include <errno.h>
+
+int ql_source_open(const struct ql_ref *ref,
+		   const struct ql_pull_options *options,
+		   struct ql_source **ret_src, struct ql_error *err)
+{
+	switch (ref->kind) {
+	case QL_REF_REGISTRY:
+		return ql_registry_open(ref, options, ret_src, err);
+	case QL_REF_OCI_DIR:
+		return ql_ocidir_open(ref, ret_src, err);
+	case QL_REF_DOCKER_ARCHIVE:
+		return ql_dockerarchive_open(ref, ret_src, err);
+	}
+	return ql_error_set(err, -EINVAL, "an unknown kind of source");
+}
+
+void ql_source_free(struct ql_source *src)
+{
+	if (src)
+		src->ops->free(src);
+}
