@@ -192,7 +192,7 @@ $(B)/lint/%.cppcheck: %.c $(HEADERS) | setup-lint
 
 $(B)/lint/%.shellcheck: % | setup-lint
 	@mkdir -p $(@D)
-	$(Q)shellcheck -x -s bash $<
+	$(Q)shellcheck -s bash $<
 	@touch $@
 
 manlint: | setup-lint

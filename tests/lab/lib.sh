@@ -53,6 +53,7 @@ lab_end()
 lab_cleanup()
 {
 	local status=$? pid
+	set +e
 	trap - EXIT INT TERM HUP
 	for pid in ${LAB_PIDS[@]+"${LAB_PIDS[@]}"}; do
 		lab_end "$pid"
