@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of refactor/ share: how a root file system is read, whatever
+ * it is, and the table of hardlinks.
+ */
+#ifndef QL_REFACTOR_PRIVATE_H
+#define QL_REFACTOR_PRIVATE_H
+
+#include <limits.h>
+
+#include "refactor/refactor.h"
+
+/* ---- roots: roottree.c, rootdir.c ---- */
+
+struct ql_entry {
+	char name[NAME_MAX + 1]; /* "" for the top */
+	uint32_t mode;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t nlink;
+	uint64_t size; /* bytes */
+	uint64_t ino;
+	uint64_t dev; /* ino is unique in it */
+	dev_t rdev;
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+};
+
+/* An open directory and the entry that it stands at: the first member of each
+ * backend's own. */
+struct ql_rootpos {
+	const struct ql_root_ops *ops;
+	struct ql_entry entry;
+};
+
+struct ql_attr {
+	char *name;	/* owned */
+	uint8_t *value; /* owned */
+	size_t len;
+};
+
+enum { QL_ATTRS_MAX = 4096 };
+
+struct ql_attrs {
+	struct ql_attr *list; /* owned; sorted by name */
+	size_t n;
+};
+
+struct ql_root_ops {
+	/* A position at the top itself; nothing follows it. */
+	int (*top)(struct ql_root *root, struct ql_rootpos **ret_pos,
+		   struct ql_error *err);
+	/* The directory that pos stands at, before its first entry. */
+	int (*enter)(struct ql_rootpos *pos, struct ql_rootpos **ret_pos,
+		     struct ql_error *err);
+	/* Moves to the next entry, in byte order: 1, or 0 at the end. */
+	int (*next)(struct ql_rootpos *pos, struct ql_error *err);
+	/* Of the entry that pos stands at: */
+	int (*target)(struct ql_rootpos *pos, struct ql_buf *buf,
+		      struct ql_error *err);
+	int (*attrs)(struct ql_rootpos *pos, struct ql_attrs *attrs,
+		     struct ql_error *err); /* adds, in any order */
+	int (*digest)(struct ql_rootpos *pos, struct ql_digest *ret_digest,
+		      struct ql_error *err);
+	void (*leave)(struct ql_rootpos *pos);
+	void (*free)(struct ql_root *root);
+};
+
+/* First member of each backend's own. */
+struct ql_root {
+	const struct ql_root_ops *ops;
+};
+
+/* ---- attrs.c ---- */
+
+int ql_attrs_add(struct ql_attrs *attrs, const char *prefix, const char *name,
+		 size_t name_len, const void *value, size_t len,
+		 struct ql_error *err);
+void ql_attrs_sort(struct ql_attrs *attrs);
+void ql_attrs_release(struct ql_attrs *attrs);
+
+/* ---- hardlinks.c ---- */
+
+struct ql_hardlinks; /* of one root: inodes and the first path of each */
+
+struct ql_hardlinks *ql_hardlinks_new(void); /* NULL: out of memory */
+void ql_hardlinks_free(struct ql_hardlinks *links);
+/* The first path that was given with this inode, which may be this one;
+ * borrowed.  NULL: out of memory. */
+const char *ql_hardlinks_first(struct ql_hardlinks *links,
+			       const struct ql_entry *entry, const char *path);
+
+#endif
