@@ -211,7 +211,7 @@ static int renew(struct ql_auth *auth, const struct ql_endpoint *ep,
 	r = entry_renew(auth, ep, e, err);
 	if (r < 0)
 		return r;
-	if (used && strcmp(used, e->header) == 0)
+	if (used && e->header && strcmp(used, e->header) == 0)
 		return ql_status_describe(401, ep->host, err);
 	return 0;
 }

@@ -304,6 +304,10 @@ int ql_index_select(const char *data, size_t len,
 int ql_config_parse(const char *data, size_t len, uint32_t n_layers,
 		    struct ql_digest **ret_diff_ids, struct ql_error *err);
 
+/* Is it for this platform?  -ENOENT: no. */
+int ql_config_check(const char *data, size_t len, const char *platform,
+		    struct ql_error *err);
+
 /* ---- sources: registry.c, ocidir.c, dockerarchive.c ---- */
 
 struct ql_source;

@@ -47,6 +47,17 @@ static int image_build(struct ql_store *store, const struct ql_ref *ref,
 	return r < 0 ? r : ql_image_build(store, &info, ref->name, err);
 }
 
+static int config_get(struct ql_source *src, struct ql_resolved *resolved,
+		      const char *platform, struct ql_error *err)
+{
+	int r = ql_resolve_config(src, resolved, err);
+
+	return r < 0 ? r
+		     : ql_config_check(ql_buf_str(&resolved->config_json),
+				       resolved->config_json.len, platform,
+				       err);
+}
+
 static int pull_resolved(struct ql_store *store, struct ql_source *src,
 			 const struct ql_ref *ref,
 			 const struct ql_pull_options *options,
@@ -59,9 +70,17 @@ static int pull_resolved(struct ql_store *store, struct ql_source *src,
 
 	if (r < 0)
 		return r;
+	/* An image outside an index says in its configuration what it is for.
+	 */
+	if (options->platform) {
+		r = config_get(src, resolved, options->platform, err);
+		if (r < 0)
+			return r;
+	}
 	if (ql_image_get(store, &resolved->digest, &known) == 0)
 		return pull_known(store, ref, resolved, result, err);
-	r = ql_resolve_config(src, resolved, err);
+	if (!options->platform)
+		r = ql_resolve_config(src, resolved, err);
 	if (r == 0)
 		r = ql_layers_fetch(store, src, resolved, options, result, err);
 	return r < 0 ? r : image_build(store, ref, resolved, err);

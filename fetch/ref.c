@@ -174,16 +174,14 @@ static int name_split(struct ql_ref *ref, const char *name,
 	const char *slash = strchr(name, '/');
 	const char *rest = name;
 
-	if (slash && is_domain(name, (size_t)(slash - name))) {
-		ref->domain = strndup(name, (size_t)(slash - name));
+	if (slash && is_domain(name, (size_t)(slash - name)))
 		rest = slash + 1;
-	} else {
+	if (rest == name || strncmp(name, "index.docker.io/", 16) == 0)
 		ref->domain = strdup("docker.io");
-	}
+	else
+		ref->domain = strndup(name, (size_t)(slash - name));
 	if (!ref->domain)
 		return ql_error_nomem(err);
-	if (strcmp(ref->domain, "index.docker.io") == 0)
-		strcpy(ref->domain, "docker.io"); /* shorter */
 
 	if (strcmp(ref->domain, "docker.io") == 0 && !strchr(rest, '/'))
 		ref->path = ql_strf("library/%s", rest);
