@@ -4,6 +4,7 @@
  * words) ends up here and from here on a terminal, so control characters are
  * replaced; bytes above 0x7f are kept, since names may be UTF-8.
  */
+#define QL_ERROR_IMPLEMENTATION
 #include "store/base/error.h"
 
 #include <errno.h>

@@ -42,4 +42,18 @@ int ql_error_prefix(struct ql_error *err, const char *fmt, ...)
 /* Say "out of memory".  Returns -ENOMEM. */
 int ql_error_nomem(struct ql_error *err);
 
+/*
+ * Tells clang's analyzer, which sees prototypes alone, that these return
+ * failures; else it follows paths on which a failed function returned 0.
+ */
+#if defined(__clang_analyzer__) && !defined(QL_ERROR_IMPLEMENTATION)
+#define ql_error_set(err, code, ...)                                           \
+	((void)ql_error_set((err), (code), __VA_ARGS__), (code))
+#define ql_error_errno(err, code, ...)                                         \
+	((void)ql_error_errno((err), (code), __VA_ARGS__), -1)
+#define ql_error_prefix(err, ...)                                              \
+	((void)ql_error_prefix((err), __VA_ARGS__), -1)
+#define ql_error_nomem(err) ((void)ql_error_nomem(err), -1)
+#endif
+
 #endif
