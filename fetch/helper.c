@@ -98,8 +98,8 @@ static int helper_run(const char *program, const char *server,
 {
 	_cleanup_close_ int in = -1;
 	_cleanup_close_ int out_r = -1;
-	int fds[2];
-	pid_t pid;
+	int fds[2] = { -1, -1 };
+	pid_t pid = -1;
 	int r = stdin_make(server, &in);
 
 	if (r < 0)
@@ -128,7 +128,7 @@ static int answer_parse(const struct ql_buf *buf,
 {
 	_cleanup_credentials_ struct ql_credentials c = { 0 };
 	_cleanup_json_ json_t *json = NULL;
-	const char *user = NULL, *secret = NULL;
+	const char *user = "", *secret = "";
 	int r = ql_json_parse(ql_buf_str(buf), buf->len, &json, err);
 
 	if (r == 0)
@@ -148,7 +148,7 @@ static int answer_parse(const struct ql_buf *buf,
 			return ql_error_nomem(err);
 	}
 	*ret_credentials = c;
-	c = (struct ql_credentials){ 0 };
+	memset(&c, 0, sizeof(c));
 	return 0;
 }
 

@@ -27,8 +27,11 @@ static const struct known_type {
 
 static const struct known_type *type_find(const char *name)
 {
-	size_t len = name ? strcspn(name, "; \t") : 0;
+	size_t len;
 
+	if (!name)
+		return NULL;
+	len = strcspn(name, "; \t");
 	for (size_t i = 0; i < sizeof(known_types) / sizeof(known_types[0]);
 	     i++)
 		if (strlen(known_types[i].name) == len &&

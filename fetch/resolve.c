@@ -126,7 +126,7 @@ int ql_resolve_manifest(struct ql_source *src, const struct ql_ref *ref,
 	if (r < 0)
 		return r;
 	*ret = res;
-	res = (struct ql_resolved){ 0 };
+	memset(&res, 0, sizeof(res));
 	return 0;
 }
 

@@ -90,7 +90,8 @@ static void text_copy(struct ql_cursor *c, char *to, size_t len)
 	const uint8_t *s = ql_cursor_bytes(c, len);
 	size_t n = s ? strnlen((const char *)s, len) : 0;
 
-	memcpy(to, s, n);
+	if (s)
+		memcpy(to, s, n);
 	to[n] = '\0';
 }
 

@@ -113,9 +113,8 @@ static int answer_parse(const struct ql_buf *body, char **ret_token,
 	return 0;
 }
 
-static int token_request(struct ql_http *http,
-			 const struct ql_token_request *rq,
-			 struct ql_http_request *hrq, const char *host,
+static int token_request(struct ql_http *http, const struct ql_tls *trust,
+			 struct ql_http_request hrq, const char *host,
 			 char **ret_token, uint64_t *ret_expires,
 			 struct ql_error *err)
 {
@@ -124,13 +123,13 @@ static int token_request(struct ql_http *http,
 	struct ql_tls tls = { 0 };
 	int r;
 
-	if (rq->tls) {
+	if (trust) {
 		/* The client certificate is the registry's affair. */
-		tls.ca = rq->tls->ca;
-		tls.insecure = rq->tls->insecure;
-		hrq->tls = &tls;
+		tls.ca = trust->ca;
+		tls.insecure = trust->insecure;
+		hrq.tls = &tls;
 	}
-	r = ql_http_follow(http, hrq, &rs, err);
+	r = ql_http_follow(http, &hrq, &rs, err);
 	if (r < 0)
 		return r;
 	if (rs.status != 200) {
@@ -182,6 +181,7 @@ int ql_token_fetch(struct ql_http *http, const struct ql_token_request *rq,
 			return r;
 		hrq.authorization = basic;
 	}
-	r = token_request(http, rq, &hrq, host, ret_token, ret_expires, err);
+	r = token_request(http, rq->tls, hrq, host, ret_token, ret_expires,
+			  err);
 	return r < 0 ? ql_error_prefix(err, "token server %s", host) : 0;
 }
