@@ -58,7 +58,7 @@ int ql_error_prefix(struct ql_error *err, const char *fmt, ...)
 	int code;
 
 	if (!err)
-		return 0;
+		return -EIO; /* a failure still; of what kind was not kept */
 	code = err->code;
 	memcpy(old, err->text, sizeof(old));
 	va_start(ap, fmt);

@@ -35,7 +35,8 @@ int ql_error_set(struct ql_error *err, int code, const char *fmt, ...)
 int ql_error_errno(struct ql_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Put "context: " in front of what err says.  Returns err's code. */
+/* Put "context: " in front of what err says.  Returns err's code, or
+ * -EIO where err is NULL. */
 int ql_error_prefix(struct ql_error *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
