@@ -37,11 +37,11 @@ no_servers()
 }
 mounted()
 {
-	mountpoint -q "$1"
+	grep -qF " $1 " /proc/self/mountinfo
 }
 not_mounted()
 {
-	! mountpoint -q "$1"
+	! mounted "$1"
 }
 
 # One line for each entry: what stat and getfattr see, and a checksum.
@@ -137,11 +137,41 @@ ok "inode numbers are stable over drop_caches" cmp "$TMP/inodes" "$TMP/inodes2"
 find "$M" -printf '%i %p\n' | sort >"$TMP/inodes2"
 ok "inode numbers are stable over a new mount" \
 	cmp "$TMP/inodes" "$TMP/inodes2"
-is "$(setpriv --reuid 1234 --clear-groups cat "$M/data/acl" 2>&1)" \
+ok "a file handle is good after drop_caches, also a directory's" \
+	python3 - "$M" <<-'PY'
+		import ctypes, os, sys
+		libc = ctypes.CDLL(None, use_errno=True)
+		top = sys.argv[1]
+		class Handle(ctypes.Structure):
+		    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int),
+		                ("data", ctypes.c_ubyte * 128)]
+		handles = []
+		for name in ("data/page", "deep/er/and"):
+		    h, at = Handle(128), ctypes.c_int()
+		    path = os.fsencode(os.path.join(top, name))
+		    if libc.name_to_handle_at(-100, path, ctypes.byref(h),
+		                              ctypes.byref(at), 0):
+		        sys.exit("name_to_handle_at: %d" % ctypes.get_errno())
+		    handles.append((name, h))
+		os.sync()
+		open("/proc/sys/vm/drop_caches", "w").write("3")
+		mount = os.open(top, os.O_RDONLY)
+		for name, h in handles:
+		    fd = libc.open_by_handle_at(mount, ctypes.byref(h), os.O_RDONLY)
+		    if fd < 0:
+		        sys.exit("open_by_handle_at: %d" % ctypes.get_errno())
+		    want = os.stat(os.path.join(top, name))
+		    assert os.fstat(fd).st_ino == want.st_ino, name
+		    if name == "data/page":
+		        assert len(os.read(fd, 5000)) == 4096
+		    else:
+		        assert os.listdir(fd) == ["deeper"]
+	PY
+is "$(setpriv --reuid 1234 --regid 1234 --clear-groups cat "$M/data/acl" 2>&1)" \
 	"for 1234 only" "an ACL lets its user in"
 fails "and nobody else" 1 \
-	setpriv --reuid 1235 --clear-groups cat "$M/data/acl"
-is "$(setpriv --reuid 1235 --clear-groups getfattr -m - "$M/data/attrs" \
+	setpriv --reuid 1235 --regid 1235 --clear-groups cat "$M/data/acl"
+is "$(setpriv --reuid 1235 --regid 1235 --clear-groups getfattr -m - "$M/data/attrs" \
 	2>/dev/null | grep -c trusted)" 0 "trusted xattrs are listed to root alone"
 ok "the negative answer is kept, too" bash -c '
 	for i in 1 2 3; do ! test -e "$1/no/such" || exit 1; done' - "$M"
@@ -184,6 +214,19 @@ fails "umount of what is no mount" 1 "$QL" umount "$TMP/src"
 like "$OUT" "not a mount of quicklayer" "and it says why"
 
 # ---- ways to unmount ----
+
+# The server's lock on the image is what keeps it from being removed.
+"$QL" umount "$M"
+locked=0
+for _ in {1..20}; do
+	"$QL" mount "$IMAGE" "$M" && "$QL" umount "$M"
+	flock -n -x "$QUICKLAYER_ROOT"/images/*.cfs true ||
+		locked=$((locked + 1))
+done
+is "$locked" 0 "the image is free as soon as umount returns, 20 times"
+"$QL" mount "$IMAGE" "$M"
+fails "and is not while it is mounted" 1 \
+	flock -n -x "$QUICKLAYER_ROOT"/images/*.cfs true
 
 exec 7<"$M/etc/small"
 fails "umount of what is in use is refused" 1 "$QL" umount "$M"
