@@ -158,6 +158,23 @@ typedef int ql_image_fn(const char *name, const struct ql_image_info *info,
 int ql_image_each(struct ql_store *store, ql_image_fn *fn, void *arg,
 		  struct ql_error *err);
 
+struct ql_image_use { /* each content counts once */
+	uint64_t files, bytes;
+	uint64_t files_here, bytes_here;
+	uint64_t files_shared,
+		bytes_shared; /* also in other layers or images */
+};
+/* How much of what an image needs is on this node. */
+int ql_image_usage(struct ql_store *store, const struct ql_image_info *info,
+		   struct ql_image_use *ret_use, struct ql_error *err);
+
+struct ql_store_use {
+	uint64_t images, layers, objects;
+	uint64_t bytes; /* of the objects */
+};
+int ql_store_usage(struct ql_store *store, struct ql_store_use *ret_use,
+		   struct ql_error *err);
+
 struct ql_remove_stats {
 	bool untagged_only; /* other names, or none removed, still hold it */
 	uint64_t objects;   /* removed from disk */
@@ -215,7 +232,7 @@ struct ql_inode {
 uint64_t ql_tree_root(const struct ql_tree *tree);
 uint64_t ql_tree_inodes(const struct ql_tree *tree);
 uint64_t ql_tree_bytes(const struct ql_tree *tree); /* of the image file */
-bool ql_tree_has_acl(const struct ql_tree *tree); /* any POSIX ACL in it */
+bool ql_tree_has_acl(const struct ql_tree *tree);   /* any POSIX ACL in it */
 /* The descriptor that holds the image's lock (borrowed); -1: over memory. */
 int ql_tree_fd(const struct ql_tree *tree);
 /* All below return -EBADMSG where the image is damaged there. */

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A container's bundle: its user and its config.json. */
+#ifndef QL_TOOLS_BUNDLE_H
+#define QL_TOOLS_BUNDLE_H
+
+#include "tools/cli.h"
+
+/* ---- user.c ---- */
+
+struct ql_user {
+	uint32_t uid, gid;
+	char *home;	  /* owned; NULL: not known */
+	uint32_t *groups; /* owned */
+	size_t n_groups;
+};
+/* spec NULL or "": root.  -ENOENT: no such user or group in the image. */
+int ql_user_lookup(const struct ql_store *store, const struct ql_tree *tree,
+		   const char *spec, struct ql_user *ret_user,
+		   struct ql_error *err);
+void ql_user_release(struct ql_user *user);
+
+/* ---- bundle.c ---- */
+
+/* Writes bundle_fd/config.json: the command line's words (cli) in a container
+ * on rootfs, with what the image's configuration says. */
+int ql_bundle_write(int bundle_fd, const json_t *image_config,
+		    const char *rootfs, const struct ql_cli *cli,
+		    const struct ql_user *user, struct ql_error *err);
+
+/* ---- rundir.c ---- */
+
+/*
+ * A container's folder, <root>/run/<name>: lower (the image), upper, work,
+ * merged, and the bundle itself.  It is locked while it is used; those that a
+ * killed run left are unmounted and removed when the next is made.
+ */
+struct ql_rundir {
+	char *path; /* owned */
+	char *name; /* owned; unique, fit for a container's ID */
+	int fd;	    /* owned; the folder */
+	int lock;   /* owned */
+};
+int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
+		   struct ql_error *err);
+/* Mounts the image, and unless read_only an overlay over it; the folder that
+ * is the container's root. */
+int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
+		    const struct ql_tree *tree, bool read_only,
+		    char **ret_rootfs, struct ql_error *err);
+/* Unmounts and removes; safe on a zeroed one with fd and lock -1. */
+void ql_rundir_release(struct ql_rundir *dir);
+
+#endif

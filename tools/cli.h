@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the quicklayer command share: one command a file, one
+ * table of commands (quicklayer.c), one table of options (options.c).
+ */
+#ifndef QL_CLI_H
+#define QL_CLI_H
+
+#include "store/store.h"
+
+enum { QL_EXIT_OK = 0, QL_EXIT_FAILED = 1, QL_EXIT_USAGE = 2 };
+
+/* Every option of every command; a command takes those it lists. */
+struct ql_cli {
+	const char *root; /* all borrowed from argv */
+	bool json;
+	const char *platform;
+	bool plain_http;
+	const char *config_dir;
+	const char *parallel;
+	bool quiet;
+	bool foreground;
+	const char *mode;
+	bool no_passthrough;
+	bool lazy;
+	bool recursive;
+	bool long_format;
+	bool read_only;
+	bool tty;
+	const char *network;
+	const char *runtime;
+	const char *user;
+	const char *workdir;
+	const char **env; /* owned; n_env of them */
+	size_t n_env;
+	bool brief;
+	int argc; /* operands */
+	char **argv;
+};
+
+struct ql_command {
+	const char *name;
+	const char *operands; /* as the usage line shows them */
+	const char *summary;
+	const char *options; /* letters of options.c, each once */
+	int min, max;	     /* operands; max -1: any number */
+	/* An exit status, or a negative errno described in err. */
+	int (*run)(const struct ql_cli *cli, struct ql_error *err);
+	bool passes_on; /* operands may begin with '-' after the first */
+};
+
+/* ---- options.c ---- */
+
+/* Parses argv[1…]; 0, or an exit status plus one (1: stop, all is well). */
+int ql_options_parse(const struct ql_command *cmd, int argc, char **argv,
+		     struct ql_cli *ret_cli);
+void ql_options_release(struct ql_cli *cli);
+/* The command's --help. */
+void ql_options_help(const struct ql_command *cmd);
+
+/* ---- human.c ---- */
+
+enum { QL_HUMAN = 16 };
+/* "1.5 MB" (decimal units, as registries and disks state them); buf. */
+char *ql_human_bytes(uint64_t bytes, char buf[QL_HUMAN]);
+/* "3 hours ago"; seconds since the epoch; buf. */
+char *ql_human_ago(uint64_t when, char buf[32]);
+/* Bytes of a name on a terminal: control characters as \ooo; owned. */
+char *ql_human_name(const char *name, size_t len);
+
+/* ---- find.c ---- */
+
+/*
+ * The image that text means: a digest, 12 or more digits of one, or a
+ * reference.  *ret_name (owned) is its recorded name, NULL where text is a
+ * digest.  -ENOENT: not in the store.
+ */
+int ql_find_image(struct ql_store *store, const char *text,
+		  struct ql_digest *ret_manifest, char **ret_name,
+		  struct ql_error *err);
+/* The same, and opens its tree. */
+int ql_find_tree(struct ql_store *store, const char *text,
+		 struct ql_tree **ret_tree, struct ql_error *err);
+
+/* ---- out.c ---- */
+
+/* Prints JSON on stdout, two spaces deep, and a newline.  Takes json. */
+int ql_out_json(json_t *json, struct ql_error *err);
+json_t *ql_out_digest(const struct ql_digest *digest);
+/* 0, or -errno where stdout could not be written (a full disk, say). */
+int ql_out_flush(struct ql_error *err);
+
+/* ---- progress.c ---- */
+
+struct ql_pull_progress;
+struct ql_progress;
+struct ql_progress *ql_progress_new(bool quiet); /* NULL is fine below */
+void ql_progress_update(const struct ql_pull_progress *p, void *progress);
+void ql_progress_free(struct ql_progress *progress);
+
+/* ---- content.c ---- */
+
+typedef int ql_content_fn(const void *data, size_t len, void *arg);
+/* Passes a file's content on in pieces; a non-zero return stops. */
+int ql_content_each(const struct ql_store *store, const struct ql_tree *tree,
+		    const struct ql_inode *file, ql_content_fn *fn, void *arg,
+		    struct ql_error *err);
+
+/* ---- commands ---- */
+
+int ql_cmd_pull(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_umount(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_run(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_images(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_inspect(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_ls(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_cat(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_rmi(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_status(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_diff(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options by table: each has a letter by which commands list it (not always
+ * one that is typed), a long name, and where its value goes.  getopt_long(3)
+ * does the parsing; --help is printed from the same table.
+ */
+#include "tools/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+struct option_def {
+	char id;     /* as in struct ql_command's options */
+	char letter; /* "-x", or 0 */
+	const char *name;
+	const char *arg; /* NULL: a flag */
+	const char *help;
+	size_t offset; /* in struct ql_cli; SIZE_MAX: env, which repeats */
+};
+
+#define AT(member) offsetof(struct ql_cli, member)
+
+static const struct option_def defs[] = {
+	{ 'r', 0, "root", "DIR",
+	  "the store (QUICKLAYER_ROOT, /var/lib/quicklayer)", AT(root) },
+	{ 'p', 0, "platform", "OS/ARCH",
+	  "of a multi-platform image (this machine's)", AT(platform) },
+	{ 'h', 0, "plain-http", NULL, "talk HTTP to the registry, not HTTPS",
+	  AT(plain_http) },
+	{ 'c', 0, "config-dir", "DIR",
+	  "where registries.json is (/etc/quicklayer)", AT(config_dir) },
+	{ 'n', 0, "parallel", "N", "layers fetched at once (3)", AT(parallel) },
+	{ 'q', 'q', "quiet", NULL, "print digests only", AT(quiet) },
+	{ 'j', 0, "json", NULL, "print JSON", AT(json) },
+	{ 'm', 0, "mode", "MODE", "auto or fuse (auto)", AT(mode) },
+	{ 'f', 'f', "foreground", NULL, "serve in this process",
+	  AT(foreground) },
+	{ 'P', 0, "no-passthrough", NULL,
+	  "serve reads here, for a nested overlayfs", AT(no_passthrough) },
+	{ 'l', 'l', "lazy", NULL, "detach also what is busy", AT(lazy) },
+	{ 'L', 'l', "long", NULL, "mode, owner, size and time too",
+	  AT(long_format) },
+	{ 'S', 'R', "recursive", NULL, "folders' content too", AT(recursive) },
+	{ 't', 't', "tty", NULL, "give the container a terminal", AT(tty) },
+	{ 'R', 0, "read-only", NULL, "no writable layer over the root",
+	  AT(read_only) },
+	{ 'N', 0, "network", "NET", "host or none (host)", AT(network) },
+	{ 'x', 0, "runtime", "PROGRAM", "an OCI runtime (crun, else runc)",
+	  AT(runtime) },
+	{ 'u', 'u', "user", "USER[:GROUP]", "run as this user (the image's)",
+	  AT(user) },
+	{ 'w', 'w', "workdir", "DIR", "start in this folder (the image's)",
+	  AT(workdir) },
+	{ 'e', 'e', "env", "NAME=VALUE", "set a variable; may be repeated",
+	  SIZE_MAX },
+	{ 'b', 'q', "brief", NULL, "print nothing, only the exit status",
+	  AT(brief) },
+};
+enum { DEFS = sizeof(defs) / sizeof(defs[0]), HELP_ID = 1 };
+
+static bool takes(const struct ql_command *cmd, const struct option_def *def)
+{
+	return strchr(cmd->options, def->id) != NULL;
+}
+
+void ql_options_help(const struct ql_command *cmd)
+{
+	(void)printf("Usage: quicklayer %s [OPTION...]%s%s\n\n%s.\n\n"
+		     "Options:\n",
+		     cmd->name, *cmd->operands ? " " : "", cmd->operands,
+		     cmd->summary);
+	for (size_t i = 0; i < DEFS; i++) {
+		char left[64];
+
+		if (!takes(cmd, &defs[i]))
+			continue;
+		(void)snprintf(left, sizeof(left), "%c%c%s --%s%s%s",
+			       defs[i].letter ? '-' : ' ',
+			       defs[i].letter ? defs[i].letter : ' ',
+			       defs[i].letter ? "," : " ", defs[i].name,
+			       defs[i].arg ? " " : "",
+			       defs[i].arg ? defs[i].arg : "");
+		(void)printf("  %-28s  %s\n", left, defs[i].help);
+	}
+	(void)printf("  %-28s  %s\n", "-h, --help", "print this");
+}
+
+static int set_env(struct ql_cli *cli, const char *value)
+{
+	const char **grown =
+		reallocarray(cli->env, cli->n_env + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	cli->env = grown;
+	cli->env[cli->n_env++] = value;
+	return 0;
+}
+
+static int set_option(struct ql_cli *cli, const struct option_def *def,
+		      const char *value)
+{
+	char *base = (char *)cli;
+
+	if (def->offset == SIZE_MAX)
+		return set_env(cli, value);
+	if (def->arg)
+		memcpy(base + def->offset, &value, sizeof(value));
+	else
+		base[def->offset] = true; /* a bool */
+	return 0;
+}
+
+/* The tables that getopt_long wants, of what the command takes. */
+static void build_getopt(const struct ql_command *cmd, char *letters,
+			 struct option *longs)
+{
+	/* '+': stop at the first operand; ':': no messages of its own. */
+	if (cmd->passes_on)
+		*letters++ = '+';
+	*letters++ = ':';
+	*letters++ = 'h';
+	*longs++ = (struct option){ "help", no_argument, NULL, HELP_ID };
+	for (size_t i = 0; i < DEFS; i++) {
+		if (!takes(cmd, &defs[i]))
+			continue;
+		*longs++ = (struct option){ defs[i].name,
+					    defs[i].arg ? required_argument
+							: no_argument,
+					    NULL, defs[i].id + 256 };
+		if (!defs[i].letter)
+			continue;
+		*letters++ = defs[i].letter;
+		if (defs[i].arg)
+			*letters++ = ':';
+	}
+	*letters = '\0';
+	*longs = (struct option){ 0 };
+}
+
+static const struct option_def *find_def(const struct ql_command *cmd, int c)
+{
+	for (size_t i = 0; i < DEFS; i++)
+		if (takes(cmd, &defs[i]) &&
+		    (c == defs[i].id + 256 || (c < 256 && c == defs[i].letter)))
+			return &defs[i];
+	return NULL;
+}
+
+static int usage(const struct ql_command *cmd, const char *what,
+		 const char *which)
+{
+	(void)fprintf(stderr,
+		      "quicklayer: %s: %s%s%s; see quicklayer %s --help\n",
+		      cmd->name, which, *which ? ": " : "", what, cmd->name);
+	return QL_EXIT_USAGE + 1;
+}
+
+static int check_operands(const struct ql_command *cmd,
+			  const struct ql_cli *cli)
+{
+	if (cli->argc < cmd->min)
+		return usage(cmd, "an operand is missing", "");
+	if (cmd->max >= 0 && cli->argc > cmd->max)
+		return usage(cmd, "one operand too many", cli->argv[cmd->max]);
+	return 0;
+}
+
+int ql_options_parse(const struct ql_command *cmd, int argc, char **argv,
+		     struct ql_cli *ret_cli)
+{
+	struct option longs[DEFS + 2];
+	char letters[2 * DEFS + 4];
+	struct ql_cli cli = { 0 };
+	int r;
+	int c;
+
+	build_getopt(cmd, letters, longs);
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		const char *word = argv[optind - 1];
+		const struct option_def *def = find_def(cmd, c);
+
+		if (c == HELP_ID || c == 'h') {
+			ql_options_help(cmd);
+			ql_options_release(&cli);
+			return QL_EXIT_OK + 1;
+		}
+		if (!def) {
+			ql_options_release(&cli);
+			return usage(cmd,
+				     c == ':' ? "it needs a value"
+					      : "no such option",
+				     word);
+		}
+		if (set_option(&cli, def, optarg) < 0) {
+			ql_options_release(&cli);
+			(void)fprintf(stderr, "quicklayer: out of memory\n");
+			return QL_EXIT_FAILED + 1;
+		}
+	}
+	cli.argc = argc - optind;
+	cli.argv = argv + optind;
+	r = check_operands(cmd, &cli);
+	if (r == 0)
+		*ret_cli = cli;
+	else
+		ql_options_release(&cli);
+	return r;
+}
+
+void ql_options_release(struct ql_cli *cli)
+{
+	free(cli->env);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The quicklayer command: a table of commands, and the program's edge, where
+ * an error becomes one line on stderr and an exit status (0 done, 1 failed,
+ * 2 usage).
+ */
+#include "tools/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static const struct ql_command commands[] = {
+	{ "pull", "IMAGE", "bring an image into the store", "rphcnqj", 1, 1,
+	  ql_cmd_pull, false },
+	{ "mount", "IMAGE DIR", "mount an image's root, read-only", "rmfP", 2,
+	  2, ql_cmd_mount, false },
+	{ "umount", "DIR...", "unmount what mount mounted", "rl", 1, -1,
+	  ql_cmd_umount, false },
+	{ "run", "IMAGE [CMD [ARG...]]",
+	  "run a command in a container on an image's root", "rphcqtRNxuwe", 1,
+	  -1, ql_cmd_run, true },
+	{ "images", "", "list the images in the store", "rqj", 0, 0,
+	  ql_cmd_images, false },
+	{ "inspect", "IMAGE", "print what is known of an image, as JSON", "r",
+	  1, 1, ql_cmd_inspect, false },
+	{ "ls", "IMAGE [PATH]", "list a folder of an image", "rLSj", 1, 2,
+	  ql_cmd_ls, false },
+	{ "cat", "IMAGE PATH...", "print files of an image", "r", 2, -1,
+	  ql_cmd_cat, false },
+	{ "rmi", "IMAGE...", "remove images, and what only they needed", "rj",
+	  1, -1, ql_cmd_rmi, false },
+	{ "status", "[IMAGE]", "how much is here", "rj", 0, 1, ql_cmd_status,
+	  false },
+	{ "diff", "A B",
+	  "compare two root filesystems, each an image or a folder", "rbj", 2,
+	  2, ql_cmd_diff, false },
+	{ "fsck", "", "check the store against its digests", "rj", 0, 0,
+	  ql_cmd_fsck, false },
+};
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void print_help(FILE *f)
+{
+	(void)fprintf(f, "Usage: quicklayer COMMAND [OPTION...] [ARG...]\n\n"
+			 "Container images as mountable, shared files.\n\n"
+			 "Commands:\n");
+	for (size_t i = 0; i < COMMANDS; i++)
+		(void)fprintf(f, "  %-10s%s\n", commands[i].name,
+			      commands[i].summary);
+	(void)fprintf(f,
+		      "\nImages: NAME[:TAG], NAME@DIGEST, HOST/NAME…, "
+		      "oci:DIR[:TAG], docker-archive:FILE;\nin the store also "
+		      "DIGEST, or 12 or more digits of it.\n"
+		      "quicklayer COMMAND --help shows a command's options.\n");
+}
+
+/* Objects are published by the hundred, each an open file. */
+static void raise_open_files(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+static int run_command(const struct ql_command *cmd, int argc, char **argv)
+{
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_cli cli;
+	int r = ql_options_parse(cmd, argc, argv, &cli);
+
+	if (r != 0)
+		return r - 1;
+	raise_open_files();
+	r = cmd->run(&cli, &err);
+	if (r >= 0 && ql_out_flush(&err) < 0)
+		r = err.code;
+	ql_options_release(&cli);
+	if (r >= 0)
+		return r;
+	(void)fprintf(stderr, "quicklayer: %s: %s\n", cmd->name,
+		      err.text[0] ? err.text : strerror(-r));
+	return QL_EXIT_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	/* A closed pipe is an error of the write, not the end of us. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (argc < 2) {
+		print_help(stderr);
+		return QL_EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    strcmp(argv[1], "help") == 0) {
+		print_help(stdout);
+		return fflush(stdout) == 0 ? QL_EXIT_OK : QL_EXIT_FAILED;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		(void)printf("quicklayer %s\n", QL_VERSION);
+		return fflush(stdout) == 0 ? QL_EXIT_OK : QL_EXIT_FAILED;
+	}
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return run_command(&commands[i], argc - 1, argv + 1);
+	(void)fprintf(stderr,
+		      "quicklayer: %s: no such command; see quicklayer "
+		      "--help\n",
+		      argv[1]);
+	return QL_EXIT_USAGE;
+}
