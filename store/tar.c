@@ -150,6 +150,15 @@ static int tar_skip(struct ql_tar *tar, uint64_t len, struct ql_error *err)
 	return 0;
 }
 
+/* Some writers (umoci insert) end an archive right behind the last byte. */
+static int tar_skip_padding(struct ql_tar *tar, struct ql_error *err)
+{
+	char pad[TAR_BLOCK];
+	ssize_t n = tar_read(tar, pad, (size_t)tar->padding, err);
+
+	return n < 0 ? (int)n : 0;
+}
+
 /* ---- header fields ---- */
 
 struct tar_header {	 /* offsets and lengths, not a layout to cast to */
@@ -701,7 +710,7 @@ static int tar_next(struct ql_tar *tar, struct ql_error *err)
 	int r = tar_skip(tar, tar->stored, err);
 
 	if (r == 0)
-		r = tar_skip(tar, tar->padding, err);
+		r = tar_skip_padding(tar, err);
 	tar->stored = 0;
 	tar->padding = 0;
 	entry_release(&tar->entry);

@@ -50,4 +50,11 @@ int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
 /* Unmounts and removes; safe on a zeroed one with fd and lock -1. */
 void ql_rundir_release(struct ql_rundir *dir);
 
+/* ---- runtime.c ---- */
+
+/* Runs the bundle in dir to its end by an OCI runtime (NULL: crun, else
+ * runc).  The container's exit status, or 128 and the signal's number. */
+int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
+		   struct ql_error *err);
+
 #endif
