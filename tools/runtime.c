@@ -130,8 +130,8 @@ int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
 	const char *argv[8];
 	size_t n = 0;
 	bool crun;
-	pid_t pid;
-	int status;
+	pid_t pid = -1;
+	int status = 0;
 	int r;
 
 	if (!runtime)
