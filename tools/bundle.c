@@ -223,8 +223,7 @@ static json_t *bundle_mount_list(const struct ql_cli *cli)
 	if (cli->network && strcmp(cli->network, "host") != 0)
 		return list;
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		/* A read-only root cannot be given a missing file. */
-		if (access(files[i], R_OK) < 0 || cli->read_only)
+		if (access(files[i], R_OK) < 0)
 			continue;
 		(void)json_array_append_new(
 			list,

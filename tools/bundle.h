@@ -42,11 +42,12 @@ struct ql_rundir {
 };
 int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 		   struct ql_error *err);
-/* Mounts the image, and unless read_only an overlay over it; the folder that
- * is the container's root. */
+/* Mounts the image, and an overlay over it (also where the container may not
+ * write: the runtime makes the folders that it mounts on); the folder that is
+ * the container's root. */
 int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
-		    const struct ql_tree *tree, bool read_only,
-		    char **ret_rootfs, struct ql_error *err);
+		    const struct ql_tree *tree, char **ret_rootfs,
+		    struct ql_error *err);
 /* Unmounts and removes; safe on a zeroed one with fd and lock -1. */
 void ql_rundir_release(struct ql_rundir *dir);
 

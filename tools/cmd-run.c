@@ -87,8 +87,8 @@ int ql_cmd_run(const struct ql_cli *cli, struct ql_error *err)
 	if (r == 0)
 		r = ql_rundir_make(image.store, &dir, err);
 	if (r == 0)
-		r = ql_rundir_mount(&dir, image.store, image.tree,
-				    cli->read_only, &rootfs, err);
+		r = ql_rundir_mount(&dir, image.store, image.tree, &rootfs,
+				    err);
 	if (r == 0)
 		r = ql_bundle_write(dir.fd, image.config, rootfs, cli, &user,
 				    err);

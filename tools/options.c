@@ -45,7 +45,7 @@ static const struct option_def defs[] = {
 	  AT(long_format) },
 	{ 'S', 'R', "recursive", NULL, "folders' content too", AT(recursive) },
 	{ 't', 't', "tty", NULL, "give the container a terminal", AT(tty) },
-	{ 'R', 0, "read-only", NULL, "no writable layer over the root",
+	{ 'R', 0, "read-only", NULL, "the container may not write to its root",
 	  AT(read_only) },
 	{ 'N', 0, "network", "NET", "host or none (host)", AT(network) },
 	{ 'x', 0, "runtime", "PROGRAM", "an OCI runtime (crun, else runc)",

@@ -149,8 +149,8 @@ static int rundir_overlay(const struct ql_rundir *dir, const char *merged,
 }
 
 int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
-		    const struct ql_tree *tree, bool read_only,
-		    char **ret_rootfs, struct ql_error *err)
+		    const struct ql_tree *tree, char **ret_rootfs,
+		    struct ql_error *err)
 {
 	_cleanup_free_ char *lower = ql_path_join(dir->path, "lower");
 	_cleanup_free_ char *merged = ql_path_join(dir->path, "merged");
@@ -160,12 +160,11 @@ int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
 	if (!lower || !merged)
 		return ql_error_nomem(err);
 	r = ql_mount_fuse(store, tree, lower, &options, err);
-	if (r == 0 && !read_only)
+	if (r == 0)
 		r = rundir_overlay(dir, merged, err);
-	if (r < 0)
-		return r;
-	*ret_rootfs = read_only ? ql_take_ptr(lower) : ql_take_ptr(merged);
-	return 0;
+	if (r == 0)
+		*ret_rootfs = ql_take_ptr(merged);
+	return r;
 }
 
 void ql_rundir_release(struct ql_rundir *dir)
