@@ -203,13 +203,77 @@ ssize_t ql_tar_data(struct ql_tar *tar, const void **ret_data,
 		    struct ql_error *err);
 uint64_t ql_tar_pos(const struct ql_tar *tar); /* bytes read of the stream */
 
-/* ---- tarpax.c: extended headers ---- */
+/* ---- tarheader.c: one header ---- */
+
+enum { QL_TAR_BLOCK = 512 };
+
+/* Offsets of the fields. */
+enum {
+	QL_TAR_NAME = 0,
+	QL_TAR_MODE = 100,
+	QL_TAR_UID = 108,
+	QL_TAR_GID = 116,
+	QL_TAR_SIZE = 124,
+	QL_TAR_MTIME = 136,
+	QL_TAR_SUM = 148,
+	QL_TAR_TYPE = 156,
+	QL_TAR_LINK = 157,
+	QL_TAR_MAGIC = 257,
+	QL_TAR_MAJOR = 329,
+	QL_TAR_MINOR = 337,
+	QL_TAR_PREFIX = 345,
+	QL_TAR_GNU_SPARSE = 386,
+	QL_TAR_GNU_MORE = 482,
+	QL_TAR_GNU_REAL = 483,
+	QL_TAR_STAR = 508,
+};
+
+struct ql_tarheader {
+	const char *raw; /* borrowed; QL_TAR_BLOCK bytes */
+	bool ustar, gnu, star;
+};
+/* -EBADMSG: the checksum is wrong. */
+int ql_tarheader_parse(const char raw[QL_TAR_BLOCK],
+		       struct ql_tarheader *ret_header);
+/* A number, octal or base-256; -EBADMSG, named by what. */
+int ql_tarheader_field(const struct ql_tarheader *h, size_t off, size_t len,
+		       const char *what, int64_t min, int64_t max, int64_t *ret,
+		       struct ql_error *err);
+/* An owned string; NULL: out of memory. */
+char *ql_tarheader_string(const struct ql_tarheader *h, size_t off, size_t len);
+
+/* ---- tarsparse.c: where a sparse file's bytes belong ---- */
 
 enum { QL_TAR_SPARSE_MAX = 1 << 20 }; /* segments of one file */
 
 struct ql_sparse {
 	uint64_t offset, len;
 };
+struct ql_sparse_map {
+	struct ql_sparse *items; /* owned */
+	size_t n, cap;
+};
+void ql_sparse_release(struct ql_sparse_map *map);
+/* -ENOMEM, -E2BIG. */
+int ql_sparse_push(struct ql_sparse_map *map, uint64_t offset, uint64_t len);
+/* Segments must ascend, not overlap, end within size, and add up to what is
+ * stored. */
+int ql_sparse_check(const struct ql_sparse_map *map, uint64_t size,
+		    uint64_t stored, struct ql_error *err);
+/* Bytes until content at offset changes between data and hole; *at remembers
+ * the segment. */
+uint64_t ql_sparse_run(const struct ql_sparse_map *map, size_t *at,
+		       uint64_t offset, uint64_t size, bool *ret_hole);
+typedef int ql_sparse_block_fn(void *arg, char block[QL_TAR_BLOCK],
+			       struct ql_error *err);
+int ql_sparse_read_gnu(struct ql_sparse_map *map, const struct ql_tarheader *h,
+		       ql_sparse_block_fn *next_block, void *arg,
+		       uint64_t *ret_size, struct ql_error *err);
+int ql_sparse_read_1_0(struct ql_sparse_map *map,
+		       ql_sparse_block_fn *next_block, void *arg,
+		       struct ql_error *err);
+
+/* ---- tarpax.c: extended headers ---- */
 
 struct ql_pax {
 	char *path, *link; /* owned */
@@ -219,8 +283,7 @@ struct ql_pax {
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
 	int sparse_major, sparse_minor; /* -1: none */
-	struct ql_sparse *map;		/* owned; GNU.sparse 0.x */
-	size_t n_map;
+	struct ql_sparse_map map;	/* owned; GNU.sparse 0.x */
 	bool has_sparse_offset;
 	uint64_t sparse_offset;
 	struct ql_tar_xattr *xattrs; /* owned */
@@ -230,8 +293,6 @@ void ql_pax_release(struct ql_pax *pax);
 void ql_pax_init(struct ql_pax *pax);
 int ql_pax_parse(const char *data, size_t len, struct ql_pax *pax,
 		 struct ql_error *err);
-int ql_sparse_push(struct ql_sparse **map, size_t *n, uint64_t offset,
-		   uint64_t len);
 
 /* ---- path.c: names in archives ---- */
 

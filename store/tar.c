@@ -19,7 +19,6 @@
 #include <string.h>
 
 enum {
-	TAR_BLOCK = 512,
 	TAR_BUFFER = 256 << 10,
 	TAR_EXTENDED_MAX = 1 << 20, /* one extended header or long name */
 };
@@ -34,8 +33,9 @@ struct ql_tar {
 
 	struct ql_tar_entry entry;
 	struct ql_pax pax;
-	struct ql_sparse *map; /* owned; of a sparse file */
-	size_t n_map, map_at;
+	bool sparse;
+	struct ql_sparse_map map; /* owned; of a sparse file */
+	size_t map_at;
 	uint64_t stored;  /* content bytes left in the stream */
 	uint64_t padding; /* bytes to skip behind them */
 	uint64_t offset;  /* of the content handed out */
@@ -74,7 +74,7 @@ void ql_tar_free(struct ql_tar *tar)
 		return;
 	entry_release(&tar->entry);
 	ql_pax_release(&tar->pax);
-	free(tar->map);
+	ql_sparse_release(&tar->map);
 	free(tar->buf);
 	free(tar);
 }
@@ -153,305 +153,74 @@ static int tar_skip(struct ql_tar *tar, uint64_t len, struct ql_error *err)
 /* Some writers (umoci insert) end an archive right behind the last byte. */
 static int tar_skip_padding(struct ql_tar *tar, struct ql_error *err)
 {
-	char pad[TAR_BLOCK];
+	char pad[QL_TAR_BLOCK];
 	ssize_t n = tar_read(tar, pad, (size_t)tar->padding, err);
 
 	return n < 0 ? (int)n : 0;
 }
 
-/* ---- header fields ---- */
+/* ---- sparse files ---- */
 
-struct tar_header {	 /* offsets and lengths, not a layout to cast to */
-	const char *raw; /* TAR_BLOCK bytes */
-	bool ustar, gnu, star;
-};
-
-enum {
-	F_NAME = 0,
-	F_MODE = 100,
-	F_UID = 108,
-	F_GID = 116,
-	F_SIZE = 124,
-	F_MTIME = 136,
-	F_SUM = 148,
-	F_TYPE = 156,
-	F_LINK = 157,
-	F_MAGIC = 257,
-	F_MAJOR = 329,
-	F_MINOR = 337,
-	F_PREFIX = 345,
-	F_GNU_SPARSE = 386,
-	F_GNU_MORE = 482,
-	F_GNU_REAL = 483,
-	F_STAR = 508,
-};
-
-/* Base-256, two's complement, big-endian (GNU, star): the first byte's high
- * bit marks it.  Returns -EINVAL where it does not fit. */
-static int tar_base256(const uint8_t *p, size_t len, int64_t *ret)
+/* A block of a map that stands behind an old GNU header. */
+static int tar_map_block(void *arg, char block[QL_TAR_BLOCK],
+			 struct ql_error *err)
 {
-	uint64_t fill = p[0] & 0x40 ? UINT64_MAX : 0;
-	uint64_t v = fill;
+	ssize_t n = tar_read(arg, block, QL_TAR_BLOCK, err);
 
-	for (size_t i = 0; i < len; i++) {
-		uint8_t b = p[i];
-
-		if (i == 0)
-			b = (uint8_t)(p[0] & 0x40 ? p[0] | 0x80 : p[0] & 0x7f);
-		if (i + 8 < len && b != (uint8_t)fill)
-			return -EINVAL;
-		v = v << 8 | b;
-	}
-	if ((v >> 63) != (fill & 1))
-		return -EINVAL;
-	*ret = (int64_t)v;
-	return 0;
+	if (n < 0)
+		return (int)n;
+	return n < QL_TAR_BLOCK ? tar_truncated(err) : 0;
 }
 
-/* Octal digits between blanks or NULs, or base-256.  Empty is 0. */
-static int tar_number(const char *p, size_t len, int64_t *ret)
+/* The same, where the map is part of the content. */
+static int tar_content_block(void *arg, char block[QL_TAR_BLOCK],
+			     struct ql_error *err)
 {
-	uint64_t v = 0;
-	size_t i = 0;
+	struct ql_tar *tar = arg;
 
-	if ((uint8_t)p[0] & 0x80)
-		return tar_base256((const uint8_t *)p, len, ret);
-	while (i < len && (p[i] == ' ' || p[i] == '\0'))
-		i++;
-	for (; i < len && p[i] >= '0' && p[i] <= '7'; i++) {
-		if (v >> 60)
-			return -EINVAL;
-		v = v << 3 | (uint64_t)(p[i] - '0');
-	}
-	if (i < len && p[i] != ' ' && p[i] != '\0')
-		return -EINVAL;
-	*ret = (int64_t)v;
-	return 0;
+	if (tar->stored < QL_TAR_BLOCK)
+		return tar_truncated(err);
+	tar->stored -= QL_TAR_BLOCK;
+	return tar_map_block(tar, block, err);
 }
 
-static int tar_field(const struct tar_header *h, size_t off, size_t len,
-		     const char *what, int64_t min, int64_t max, int64_t *ret,
-		     struct ql_error *err)
-{
-	int64_t v;
-
-	if (tar_number(h->raw + off, len, &v) < 0)
-		return ql_error_set(err, -EBADMSG, "a header's %s is no number",
-				    what);
-	if (v < min || v > max)
-		return ql_error_set(err, -EBADMSG,
-				    "a header's %s is out of range: %" PRId64,
-				    what, v);
-	*ret = v;
-	return 0;
-}
-
-static char *tar_string(const char *p, size_t len)
-{
-	return strndup(p, strnlen(p, len));
-}
-
-static bool tar_checksum_ok(const char *raw)
-{
-	int64_t want;
-	int64_t sum = 0;
-	int64_t old = 0; /* some ancient writers summed signed bytes */
-
-	for (int i = 0; i < TAR_BLOCK; i++) {
-		char c = i >= F_SUM && i < F_SUM + 8 ? ' ' : raw[i];
-
-		sum += (uint8_t)c;
-		old += (int8_t)c;
-	}
-	if (tar_number(raw + F_SUM, 8, &want) < 0)
-		return false;
-	return want == sum || want == old;
-}
-
-/* ---- sparse maps ---- */
-
-/* Segments must ascend, not overlap, end within the size, and add up to what
- * is stored. */
-static int tar_check_map(struct ql_tar *tar, struct ql_error *err)
-{
-	uint64_t at = 0;
-	uint64_t sum = 0;
-
-	for (size_t i = 0; i < tar->n_map; i++) {
-		const struct ql_sparse *s = &tar->map[i];
-		uint64_t end;
-
-		if (s->offset < at ||
-		    __builtin_add_overflow(s->offset, s->len, &end) ||
-		    end > tar->entry.size)
-			return ql_error_set(err, -EBADMSG,
-					    "a sparse file's map is wrong");
-		at = end;
-		sum += s->len;
-	}
-	if (sum != tar->stored)
-		return ql_error_set(err, -EBADMSG,
-				    "a sparse file's map is of %" PRIu64
-				    " bytes, %" PRIu64 " are stored",
-				    sum, tar->stored);
-	return 0;
-}
-
-/* Old GNU: 4 pairs in the header, 21 in each block that follows. */
-static int tar_gnu_pairs(struct ql_tar *tar, const struct tar_header *h,
-			 size_t off, int n, struct ql_error *err)
-{
-	for (int i = 0; i < n; i++, off += 24) {
-		int64_t offset;
-		int64_t len;
-		int r;
-
-		if (h->raw[off] == '\0')
-			break;
-		r = tar_field(h, off, 12, "sparse map", 0, INT64_MAX, &offset,
-			      err);
-		if (r == 0)
-			r = tar_field(h, off + 12, 12, "sparse map", 0,
-				      INT64_MAX, &len, err);
-		if (r == 0)
-			r = ql_sparse_push(&tar->map, &tar->n_map,
-					   (uint64_t)offset, (uint64_t)len);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int tar_gnu_sparse(struct ql_tar *tar, const struct tar_header *h,
-			  struct ql_error *err)
-{
-	char block[TAR_BLOCK];
-	struct tar_header next = { .raw = block };
-	bool more = h->raw[F_GNU_MORE] != 0;
-	int64_t real;
-	int r = tar_field(h, F_GNU_REAL, 12, "size", 0, INT64_MAX, &real, err);
-
-	if (r == 0)
-		r = tar_gnu_pairs(tar, h, F_GNU_SPARSE, 4, err);
-	while (r == 0 && more) {
-		ssize_t n = tar_read(tar, block, TAR_BLOCK, err);
-
-		if (n < 0)
-			return (int)n;
-		if (n < TAR_BLOCK)
-			return tar_truncated(err);
-		r = tar_gnu_pairs(tar, &next, 0, 21, err);
-		more = block[504] != 0;
-	}
-	if (r == 0)
-		tar->entry.size = (uint64_t)real;
-	return r;
-}
-
-/* GNU.sparse 1.0: the map stands before the content, as decimal lines padded
- * to whole blocks: the number of pairs, then offset and length of each. */
-struct sparse_reader {
-	char block[TAR_BLOCK];
-	size_t at;
-};
-
-static int tar_sparse_line(struct ql_tar *tar, struct sparse_reader *sr,
-			   uint64_t *ret, struct ql_error *err)
-{
-	uint64_t v = 0;
-	int digits = 0;
-
-	for (;;) {
-		char c;
-
-		if (sr->at == TAR_BLOCK) {
-			ssize_t n;
-
-			if (tar->stored < TAR_BLOCK)
-				return tar_truncated(err);
-			n = tar_read(tar, sr->block, TAR_BLOCK, err);
-			if (n < 0)
-				return (int)n;
-			if (n < TAR_BLOCK)
-				return tar_truncated(err);
-			tar->stored -= TAR_BLOCK;
-			sr->at = 0;
-		}
-		c = sr->block[sr->at++];
-		if (c == '\n' && digits > 0)
-			break;
-		if (c < '0' || c > '9' || ++digits > 18)
-			return ql_error_set(err, -EBADMSG,
-					    "a sparse file's map is malformed");
-		v = v * 10 + (uint64_t)(c - '0');
-	}
-	*ret = v;
-	return 0;
-}
-
-static int tar_sparse_1_0(struct ql_tar *tar, struct ql_error *err)
-{
-	struct sparse_reader sr = { .at = TAR_BLOCK };
-	uint64_t pairs;
-	int r = tar_sparse_line(tar, &sr, &pairs, err);
-
-	if (r == 0 && pairs > QL_TAR_SPARSE_MAX)
-		return ql_error_set(err, -EBADMSG,
-				    "a sparse file of %" PRIu64 " segments",
-				    pairs);
-	for (uint64_t i = 0; i < pairs && r == 0; i++) {
-		uint64_t offset;
-		uint64_t len;
-
-		r = tar_sparse_line(tar, &sr, &offset, err);
-		if (r == 0)
-			r = tar_sparse_line(tar, &sr, &len, err);
-		if (r == 0)
-			r = ql_sparse_push(&tar->map, &tar->n_map, offset, len);
-	}
-	return r;
-}
-
-static int tar_sparse(struct ql_tar *tar, const struct tar_header *h, char type,
-		      struct ql_error *err)
+static int tar_sparse(struct ql_tar *tar, const struct ql_tarheader *h,
+		      char flag, struct ql_error *err)
 {
 	struct ql_pax *pax = &tar->pax;
 	int r = 0;
 
-	if (type == 'S') {
-		r = tar_gnu_sparse(tar, h, err);
+	if (flag == 'S') {
+		r = ql_sparse_read_gnu(&tar->map, h, tar_map_block, tar,
+				       &tar->entry.size, err);
 	} else if (pax->sparse_major == 1 && pax->sparse_minor == 0) {
-		r = tar_sparse_1_0(tar, err);
-		if (r == 0 && pax->has_real_size)
-			tar->entry.size = pax->real_size;
-	} else if (pax->n_map > 0 || pax->has_real_size) {
-		tar->map = ql_take_ptr(pax->map);
-		tar->n_map = pax->n_map;
-		pax->n_map = 0;
-		if (pax->has_real_size)
-			tar->entry.size = pax->real_size;
+		r = ql_sparse_read_1_0(&tar->map, tar_content_block, tar, err);
+	} else if (pax->map.n > 0 || pax->has_real_size) {
+		tar->map = pax->map;
+		pax->map = (struct ql_sparse_map){ 0 };
 	} else {
 		return 0;
 	}
-	if (r == -ENOMEM)
-		return ql_error_nomem(err);
-	if (r == -E2BIG)
-		return ql_error_set(err, -EBADMSG,
-				    "a sparse file of too many segments");
-	return r < 0 ? r : tar_check_map(tar, err);
+	tar->sparse = true;
+	if (pax->has_real_size)
+		tar->entry.size = pax->real_size;
+	return r < 0 ? r
+		     : ql_sparse_check(&tar->map, tar->entry.size, tar->stored,
+				       err);
 }
 
 /* ---- entries ---- */
 
-static int tar_names(struct ql_tar *tar, const struct tar_header *h,
+static int tar_names(struct ql_tar *tar, const struct ql_tarheader *h,
 		     struct ql_error *err)
 {
-	_cleanup_free_ char *name = tar_string(h->raw + F_NAME, 100);
+	_cleanup_free_ char *name = ql_tarheader_string(h, QL_TAR_NAME, 100);
 	_cleanup_free_ char *prefix = NULL;
 
 	if (h->ustar)
-		prefix = tar_string(h->raw + F_PREFIX, h->star ? 131 : 155);
-	tar->entry.link = tar_string(h->raw + F_LINK, 100);
+		prefix = ql_tarheader_string(h, QL_TAR_PREFIX,
+					     h->star ? 131 : 155);
+	tar->entry.link = ql_tarheader_string(h, QL_TAR_LINK, 100);
 	if (!name || !tar->entry.link || (h->ustar && !prefix))
 		return ql_error_nomem(err);
 	if (prefix && *prefix)
@@ -461,7 +230,7 @@ static int tar_names(struct ql_tar *tar, const struct tar_header *h,
 	return tar->entry.path ? 0 : ql_error_nomem(err);
 }
 
-static int tar_numbers(struct ql_tar *tar, const struct tar_header *h,
+static int tar_numbers(struct ql_tar *tar, const struct ql_tarheader *h,
 		       struct ql_error *err)
 {
 	struct ql_tar_entry *e = &tar->entry;
@@ -473,23 +242,27 @@ static int tar_numbers(struct ql_tar *tar, const struct tar_header *h,
 	int64_t minor = 0;
 	int r;
 
-	r = tar_field(h, F_MODE, 8, "mode", 0, INT64_MAX, &mode, err);
+	r = ql_tarheader_field(h, QL_TAR_MODE, 8, "mode", 0, INT64_MAX, &mode,
+			       err);
 	/* What the extended header gives may not fit here at all. */
 	if (r == 0 && !tar->pax.has_uid)
-		r = tar_field(h, F_UID, 8, "uid", 0, UINT32_MAX - 1, &uid, err);
+		r = ql_tarheader_field(h, QL_TAR_UID, 8, "uid", 0,
+				       UINT32_MAX - 1, &uid, err);
 	if (r == 0 && !tar->pax.has_gid)
-		r = tar_field(h, F_GID, 8, "gid", 0, UINT32_MAX - 1, &gid, err);
+		r = ql_tarheader_field(h, QL_TAR_GID, 8, "gid", 0,
+				       UINT32_MAX - 1, &gid, err);
 	if (r == 0)
-		r = tar_field(h, F_SIZE, 12, "size", 0, INT64_MAX, &size, err);
+		r = ql_tarheader_field(h, QL_TAR_SIZE, 12, "size", 0, INT64_MAX,
+				       &size, err);
 	if (r == 0)
-		r = tar_field(h, F_MTIME, 12, "mtime", INT64_MIN, INT64_MAX,
-			      &e->mtime_sec, err);
+		r = ql_tarheader_field(h, QL_TAR_MTIME, 12, "mtime", INT64_MIN,
+				       INT64_MAX, &e->mtime_sec, err);
 	if (r == 0 && (h->ustar || h->gnu)) {
-		r = tar_field(h, F_MAJOR, 8, "device", 0, UINT32_MAX, &major,
-			      err);
+		r = ql_tarheader_field(h, QL_TAR_MAJOR, 8, "device", 0,
+				       UINT32_MAX, &major, err);
 		if (r == 0)
-			r = tar_field(h, F_MINOR, 8, "device", 0, UINT32_MAX,
-				      &minor, err);
+			r = ql_tarheader_field(h, QL_TAR_MINOR, 8, "device", 0,
+					       UINT32_MAX, &minor, err);
 	}
 	if (r < 0)
 		return r;
@@ -566,8 +339,8 @@ static int tar_normalize(struct ql_tar_entry *e, struct ql_error *err)
 }
 
 /* A header that is no extension of the next one becomes the entry. */
-static int tar_entry(struct ql_tar *tar, const struct tar_header *h, char flag,
-		     struct ql_error *err)
+static int tar_entry(struct ql_tar *tar, const struct ql_tarheader *h,
+		     char flag, struct ql_error *err)
 {
 	struct ql_tar_entry *e = &tar->entry;
 	int r = tar_names(tar, h, err);
@@ -586,7 +359,7 @@ static int tar_entry(struct ql_tar *tar, const struct tar_header *h, char flag,
 	if (e->type != '0')
 		e->size = 0;
 	tar->stored = e->size;
-	tar->padding = -e->size & (TAR_BLOCK - 1);
+	tar->padding = -e->size & (QL_TAR_BLOCK - 1);
 	if (e->type == '0')
 		r = tar_sparse(tar, h, flag, err);
 	if (r == 0)
@@ -595,14 +368,14 @@ static int tar_entry(struct ql_tar *tar, const struct tar_header *h, char flag,
 }
 
 /* Content of an 'x', 'L' or 'K' header, with its padding, as a string. */
-static int tar_extension(struct ql_tar *tar, const struct tar_header *h,
+static int tar_extension(struct ql_tar *tar, const struct ql_tarheader *h,
 			 char **ret_data, size_t *ret_len, struct ql_error *err)
 {
 	_cleanup_free_ char *data = NULL;
 	int64_t size;
 	ssize_t n;
-	int r = tar_field(h, F_SIZE, 12, "size", 0, TAR_EXTENDED_MAX, &size,
-			  err);
+	int r = ql_tarheader_field(h, QL_TAR_SIZE, 12, "size", 0,
+				   TAR_EXTENDED_MAX, &size, err);
 
 	if (r < 0)
 		return r;
@@ -614,7 +387,7 @@ static int tar_extension(struct ql_tar *tar, const struct tar_header *h,
 		return (int)n;
 	if (n < size)
 		return tar_truncated(err);
-	r = tar_skip(tar, -(uint64_t)size & (TAR_BLOCK - 1), err);
+	r = tar_skip(tar, -(uint64_t)size & (QL_TAR_BLOCK - 1), err);
 	if (r < 0)
 		return r;
 	data[size] = '\0';
@@ -624,7 +397,7 @@ static int tar_extension(struct ql_tar *tar, const struct tar_header *h,
 }
 
 /* 1: it extends the next header; 0: it is an entry's own. */
-static int tar_extends(struct ql_tar *tar, const struct tar_header *h,
+static int tar_extends(struct ql_tar *tar, const struct ql_tarheader *h,
 		       char flag, struct ql_error *err)
 {
 	_cleanup_free_ char *data = NULL;
@@ -665,10 +438,10 @@ static int tar_drain(struct ql_tar *tar, struct ql_error *err)
 
 /* Two blocks of zeros end an archive; one at the stream's end is taken too.
  * Anything else would be entries that nobody sees. */
-static int tar_end_mark(struct ql_tar *tar, char raw[TAR_BLOCK],
+static int tar_end_mark(struct ql_tar *tar, char raw[QL_TAR_BLOCK],
 			struct ql_error *err)
 {
-	ssize_t n = tar_read(tar, raw, TAR_BLOCK, err);
+	ssize_t n = tar_read(tar, raw, QL_TAR_BLOCK, err);
 
 	if (n < 0)
 		return (int)n;
@@ -678,35 +451,32 @@ static int tar_end_mark(struct ql_tar *tar, char raw[TAR_BLOCK],
 	return 0;
 }
 
-static int tar_next_header(struct ql_tar *tar, char raw[TAR_BLOCK],
-			   struct tar_header *ret_header, struct ql_error *err)
+static int tar_next_header(struct ql_tar *tar, char raw[QL_TAR_BLOCK],
+			   struct ql_tarheader *ret_header,
+			   struct ql_error *err)
 {
-	ssize_t n = tar_read(tar, raw, TAR_BLOCK, err);
+	ssize_t n = tar_read(tar, raw, QL_TAR_BLOCK, err);
 
 	if (n < 0)
 		return (int)n;
 	if (n == 0)
 		return 0;
-	if (n < TAR_BLOCK)
+	if (n < QL_TAR_BLOCK)
 		return ql_error_set(err, -EBADMSG,
 				    "the archive ends in a header");
-	if (memcmp(raw, tar_zeros, TAR_BLOCK) == 0)
+	if (memcmp(raw, tar_zeros, QL_TAR_BLOCK) == 0)
 		return tar_end_mark(tar, raw, err);
-	if (!tar_checksum_ok(raw))
+	if (ql_tarheader_parse(raw, ret_header) < 0)
 		return ql_error_set(err, -EBADMSG,
 				    "not a tar header at byte %" PRIu64,
-				    tar->pos - TAR_BLOCK);
-	ret_header->raw = raw;
-	ret_header->gnu = memcmp(raw + F_MAGIC, "ustar  ", 8) == 0;
-	ret_header->ustar = memcmp(raw + F_MAGIC, "ustar", 6) == 0;
-	ret_header->star = memcmp(raw + F_STAR, "tar", 4) == 0;
+				    tar->pos - QL_TAR_BLOCK);
 	return 1;
 }
 
 static int tar_next(struct ql_tar *tar, struct ql_error *err)
 {
-	char raw[TAR_BLOCK];
-	struct tar_header h;
+	char raw[QL_TAR_BLOCK];
+	struct ql_tarheader h;
 	int r = tar_skip(tar, tar->stored, err);
 
 	if (r == 0)
@@ -715,8 +485,8 @@ static int tar_next(struct ql_tar *tar, struct ql_error *err)
 	tar->padding = 0;
 	entry_release(&tar->entry);
 	ql_pax_release(&tar->pax);
-	free(ql_take_ptr(tar->map));
-	tar->n_map = 0;
+	ql_sparse_release(&tar->map);
+	tar->sparse = false;
 	tar->map_at = 0;
 	tar->offset = 0;
 	while (r == 0) {
@@ -725,9 +495,9 @@ static int tar_next(struct ql_tar *tar, struct ql_error *err)
 			return tar_drain(tar, err);
 		if (r < 0)
 			return r;
-		r = tar_extends(tar, &h, raw[F_TYPE], err);
+		r = tar_extends(tar, &h, raw[QL_TAR_TYPE], err);
 		if (r == 0) {
-			r = tar_entry(tar, &h, raw[F_TYPE], err);
+			r = tar_entry(tar, &h, raw[QL_TAR_TYPE], err);
 			return r < 0 ? r : 1;
 		}
 		if (r > 0)
@@ -748,38 +518,18 @@ int ql_tar_next(struct ql_tar *tar, const struct ql_tar_entry **ret_entry,
 
 /* ---- content ---- */
 
-/* Bytes until the content changes between data and hole at `offset`. */
-static uint64_t tar_run(struct ql_tar *tar, bool *ret_hole)
-{
-	const struct ql_sparse *s;
-
-	*ret_hole = false;
-	if (!tar->map)
-		return tar->stored;
-	while (tar->map_at < tar->n_map) {
-		s = &tar->map[tar->map_at];
-		if (tar->offset < s->offset) {
-			*ret_hole = true;
-			return s->offset - tar->offset;
-		}
-		if (tar->offset < s->offset + s->len)
-			return s->offset + s->len - tar->offset;
-		tar->map_at++;
-	}
-	*ret_hole = true;
-	return tar->entry.size - tar->offset;
-}
-
 ssize_t ql_tar_data(struct ql_tar *tar, const void **ret_data,
 		    struct ql_error *err)
 {
-	uint64_t run;
-	bool hole;
+	uint64_t run = tar->stored;
+	bool hole = false;
 	ssize_t n;
 
 	if (tar->entry.type != '0' || tar->offset >= tar->entry.size)
 		return 0;
-	run = tar_run(tar, &hole);
+	if (tar->sparse)
+		run = ql_sparse_run(&tar->map, &tar->map_at, tar->offset,
+				    tar->entry.size, &hole);
 	if (hole) {
 		n = (ssize_t)sizeof(tar_zeros);
 		if ((uint64_t)n > run)

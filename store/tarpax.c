@@ -33,7 +33,7 @@ void ql_pax_release(struct ql_pax *pax)
 {
 	free(pax->path);
 	free(pax->link);
-	free(pax->map);
+	ql_sparse_release(&pax->map);
 	pax_xattrs_free(pax->xattrs, pax->n_xattrs);
 	ql_pax_init(pax);
 }
@@ -168,31 +168,13 @@ static int pax_xattr(struct ql_pax *pax, const char *name, size_t name_len,
 
 /* ---- sparse maps ---- */
 
-int ql_sparse_push(struct ql_sparse **map, size_t *n, uint64_t offset,
-		   uint64_t len)
-{
-	struct ql_sparse *grown;
-
-	if (*n >= QL_TAR_SPARSE_MAX)
-		return -E2BIG;
-	/* Room is doubled whenever n is a power of two. */
-	if ((*n & (*n - 1)) == 0) {
-		grown = reallocarray(*map, *n ? *n * 2 : 1, sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		*map = grown;
-	}
-	(*map)[(*n)++] = (struct ql_sparse){ offset, len };
-	return 0;
-}
-
 /* GNU.sparse.map: "offset,length,offset,length…" (format 0.1). */
 static int pax_sparse_map(struct ql_pax *pax, struct pax_value v)
 {
 	uint64_t pair[2];
 	int have = 0;
 
-	pax->n_map = 0;
+	ql_sparse_release(&pax->map);
 	while (v.len > 0) {
 		const char *comma = memchr(v.data, ',', v.len);
 		struct pax_value num = { v.data,
@@ -201,8 +183,7 @@ static int pax_sparse_map(struct ql_pax *pax, struct pax_value v)
 		int r = pax_size(num, &pair[have]);
 
 		if (r == 0 && have == 1)
-			r = ql_sparse_push(&pax->map, &pax->n_map, pair[0],
-					   pair[1]);
+			r = ql_sparse_push(&pax->map, pair[0], pair[1]);
 		if (r < 0)
 			return r;
 		have ^= 1;
@@ -220,7 +201,7 @@ static int pax_sparse_numbytes(struct ql_pax *pax, struct pax_value v)
 	if (!pax->has_sparse_offset || pax_size(v, &len) < 0)
 		return -EINVAL;
 	pax->has_sparse_offset = false;
-	return ql_sparse_push(&pax->map, &pax->n_map, pax->sparse_offset, len);
+	return ql_sparse_push(&pax->map, pax->sparse_offset, len);
 }
 
 static int pax_sparse(struct ql_pax *pax, const char *key, struct pax_value v)
