@@ -56,8 +56,9 @@ for ((round = 1; round <= rounds; round++)); do
 		moments+=($((moment / 1000)))
 		killed_pull "$moment" ||
 			trouble+="pull: $(cat "$TMP/err"); "
-		[ ! -d "$TMP/store/catalog" ] ||
-			"$QL" fsck >"$TMP/log" 2>&1 ||
+		# It may have been too early for there to be a store.
+		"$QL" fsck >"$TMP/log" 2>&1 ||
+			grep -q "no store is there" "$TMP/log" ||
 			trouble+="fsck after the kill: $(cat "$TMP/log"); "
 	done
 	"$QL" pull "$IMAGE" >"$TMP/log" 2>&1 ||

@@ -12,11 +12,14 @@ python3 "$LAB/mktree.py" 4300 "$TMP/img" --entries 4000 --layers 4 ||
 	bail mktree
 push_image "oci:$TMP/img:t" tree:t || bail push
 # The same layers, one more on top.
-mkdir -p "$TMP/x" "$TMP/mnt"
-echo more >"$TMP/x/more"
-umoci tag --image "$TMP/img:t" more >/dev/null
-umoci insert --image "$TMP/img:more" "$TMP/x" /more >/dev/null 2>&1 ||
-	bail insert
+mkdir -p "$TMP/x/more" "$TMP/mnt"
+echo more >"$TMP/x/more/more"
+tar -C "$TMP/x" -cf "$TMP/x.tar" more
+mapfile -t layers < <(cd "$TMP/img/blobs/sha256" && jq -r --arg d "$PWD" \
+	'.layers[].digest | sub("sha256:"; $d + "/")' \
+	"$(jq -r '.manifests[0].digest[7:]' "$TMP/img/index.json")")
+make_image "$TMP/img" more "${layers[@]}" "$TMP/x.tar:gzip" >/dev/null ||
+	bail "image"
 push_image "oci:$TMP/img:more" tree:more || bail push
 
 # pulls IMAGE...: all at once; prints those that failed.

@@ -104,8 +104,10 @@ class Tree:
             return out
         if kind in (REG, DIR):
             for _ in range(self.rng.randint(1, 4)):
+                # Not empty: Go, in which both engines are written, takes an
+                # empty pax record for none.
                 out[b"user.k%d" % self.rng.randint(0, 9)] = self.rng.choice(
-                    [b"", b"v", b"\0\xff\n=", b"long" * 60,
+                    [b"v", b"\0\xff\n=", b"long" * 60,
                      self.rng.randbytes(20)])
         if self.rng.random() < 0.5:
             out[b"trusted.t%d" % self.rng.randint(0, 9)] = b"tv\0x"
@@ -267,10 +269,15 @@ class Layer:
             self.written.add(path)
             # There is no mtime to be right about.
             self.tree.skip(path, "mtime")
-            if self.tree.nodes[base].entry.mode & 0o2000:
+            if self.setgid_above(path):
                 # A real file system has them inherit that.
                 self.tree.skip(path, "mode", "gid")
         self.new(REG, path)
+
+    def setgid_above(self, path):
+        parts = path.split(b"/")
+        return any(self.tree.nodes[b"/".join(parts[:i])].entry.mode & 0o2000
+                   for i in range(len(parts)))
 
     def chain(self):
         """A deep one."""
