@@ -109,6 +109,9 @@ static int helper_run(const char *program, const char *server,
 	out_r = fds[0];
 	r = helper_spawn(program, in, fds[1], &pid);
 	(void)close(fds[1]);
+	if (r == -ENOENT) /* which to our caller is an answer */
+		return ql_error_set(err, -EIO, "cannot run %s: no such program",
+				    program);
 	if (r < 0)
 		return ql_error_errno(err, r, "cannot run %s", program);
 

@@ -276,7 +276,8 @@ static int result_error(struct transfer *t, struct ql_error *err)
 	default:
 		code = -EPROTO;
 	}
-	return ql_error_set(err, code, "%s: %s", t->host, text);
+	return ql_error_set(err, code, "%s: %s%s", t->host,
+			    code == -ETIMEDOUT ? "timed out: " : "", text);
 }
 
 static ssize_t body_read(struct ql_stream *s, void *buf, size_t len,

@@ -113,7 +113,7 @@ int ql_pull(struct ql_store *store, const struct ql_ref *ref,
 			 err);
 
 	if (r < 0)
-		return ql_error_prefix(err, "pull %s", ref->name);
+		return ql_error_prefix(err, "%s", ref->name);
 	*ret_result = result;
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
 	REDIRECTS_MAX = 10,
@@ -50,6 +51,10 @@ static int next_url(const char *url, const char *location, char **ret_next,
 
 	if (r < 0)
 		return r;
+	if (!ql_url_is_https(next) && strncasecmp(next, "http://", 7) != 0)
+		return ql_error_set(err, -EPROTO,
+				    "redirected to %s, which is not HTTP",
+				    next);
 	if (ql_url_is_https(url) && !ql_url_is_https(next))
 		return ql_error_set(err, -EPROTO,
 				    "redirected from https to plain HTTP (%s)",

@@ -78,13 +78,19 @@ static int blob_connect(struct blob_stream *b, struct ql_error *err)
 /* After a failure: 0 once connected again, or the error to give up with. */
 static int blob_resume(struct blob_stream *b, int error, struct ql_error *err)
 {
+	unsigned int most = ql_registry_retries(b->reg);
+
 	while (ql_http_error_transient(error)) {
+		unsigned int tries = b->failures;
+
 		if (b->pos - b->last_failure >= PROGRESS)
 			b->failures = 0;
 		b->last_failure = b->pos;
-		if (b->failures++ >= ql_registry_retries(b->reg))
+		if (b->failures >= most)
 			return error;
-		error = ql_registry_pause(b->reg, b->failures - 1, 0, err);
+		/* A timeout has taken long enough to count for half of them. */
+		b->failures += error == -ETIMEDOUT ? (most + 1) / 2 : 1;
+		error = ql_registry_pause(b->reg, tries, 0, err);
 		if (error < 0)
 			return error;
 		ql_debug("msg=resuming path=%s at=%" PRIu64, b->path, b->pos);
@@ -114,7 +120,13 @@ static ssize_t blob_read(struct ql_stream *s, void *buf, size_t len,
 			return 0; /* how the connection ends is no matter */
 		if (n == 0 && b->rs.length != UINT64_MAX)
 			return 0; /* short by its own account */
-		r = blob_resume(b, n < 0 ? (int)n : -ECONNRESET, err);
+		if (n == 0)
+			n = ql_error_set(err, -ECONNRESET,
+					 "the registry sends %" PRIu64
+					 " bytes and the manifest states "
+					 "%" PRIu64,
+					 b->pos, b->size);
+		r = blob_resume(b, (int)n, err);
 		if (r < 0)
 			return r;
 	}

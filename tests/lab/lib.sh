@@ -243,7 +243,9 @@ start_registry()
 			  secret: lab
 			$more
 		YAML
-		lab_start "$name" docker-registry serve "$TMP/$name.yml"
+		# It would take the variable for a setting of its own.
+		lab_start "$name" env -u REGISTRY_AUTH_FILE \
+			docker-registry serve "$TMP/$name.yml"
 		REGISTRY_PID=$LAB_PID
 		REGISTRY=127.0.0.1:$port
 		# 200, or 401 where it wants to know who asks.
