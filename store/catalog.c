@@ -26,7 +26,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CATALOG_FORMAT = 1, CATALOG_READERS = 1024 };
+enum {
+	CATALOG_FORMAT = 1,
+	CATALOG_READERS = 1024,
+	CATALOG_SPARE = 4 << 20, /* bytes */
+};
 #define CATALOG_MAP (sizeof(size_t) > 4 ? (size_t)1 << 33 : (size_t)1 << 29)
 
 static const char *const table_names[QL_TABLES] = {
@@ -133,6 +137,26 @@ static int catalog_open_tables(struct ql_catalog *catalog, bool write,
 	return rc ? catalog_error(err, rc, "commit") : 0;
 }
 
+/*
+ * Space on disk for a few transactions more, so that a full disk can still be
+ * emptied: LMDB writes changed pages to new places.  Where there is no room
+ * for that either, it goes on without.
+ */
+static void catalog_reserve(const struct ql_catalog *catalog, int root_fd)
+{
+	_cleanup_close_ int fd =
+		openat(root_fd, "catalog/data.mdb", O_RDWR | O_CLOEXEC);
+	MDB_envinfo info;
+	MDB_stat st;
+	off_t used;
+
+	if (fd < 0 || mdb_env_info(catalog->env, &info) ||
+	    mdb_env_stat(catalog->env, &st))
+		return;
+	used = (off_t)(info.me_last_pgno + 1) * st.ms_psize;
+	(void)posix_fallocate(fd, 0, used + CATALOG_SPARE);
+}
+
 /* An existing store needs no write transaction to be opened: another writer
  * may hold the lock for long. */
 static int catalog_is_new(int root_fd)
@@ -179,10 +203,14 @@ int ql_catalog_open(int root_fd, const char *root, bool write,
 	/* Killed between the first page and the first commit. */
 	if (r == -ENOENT && write)
 		r = catalog_open_tables(catalog, true, err);
+	if (r == -ENOENT)
+		r = ql_error_set(err, r, "no store is there");
 	if (r < 0) {
 		ql_catalog_close(catalog);
 		return r;
 	}
+	if (write)
+		catalog_reserve(catalog, root_fd);
 	*ret_catalog = catalog;
 	return 0;
 }
