@@ -177,6 +177,8 @@ int ql_catalog_open(int root_fd, const char *root, bool write,
 	int rc;
 	int r;
 
+	if (fresh && !write)
+		return ql_error_set(err, -ENOENT, "no store is there");
 	catalog = calloc(1, sizeof(*catalog));
 	if (!catalog || !path) {
 		free(catalog);

@@ -74,14 +74,13 @@ int ql_store_open(const char *root, enum ql_store_mode mode,
 	if (r == 0) {
 		store->root_fd =
 			open(store->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (store->root_fd < 0)
-			r = ql_error_errno(err, -errno, "%s", store->root);
+		if (store->root_fd < 0 && errno == ENOENT)
+			r = ql_error_set(err, -ENOENT, "no store is there");
+		else if (store->root_fd < 0)
+			r = ql_error_set(err, -errno, "%s", strerror(errno));
 	}
 	if (r == 0 && store->writable)
 		r = store_make_folders(store->root_fd, err);
-	if (r == 0 && !store->writable &&
-	    faccessat(store->root_fd, "catalog/data.mdb", F_OK, 0) < 0)
-		r = ql_error_set(err, -ENOENT, "no store is there");
 	if (r == 0)
 		r = ql_catalog_open(store->root_fd, store->root,
 				    store->writable, &store->catalog, err);
