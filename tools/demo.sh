@@ -19,12 +19,27 @@ head_line()
 	printf '\n== %s\n' "$*"
 }
 
+# As it would be typed: quoted where that is needed.
+typed()
+{
+	local word
+	printf '\n$'
+	for word in "${@/#"$QL"/quicklayer}"; do
+		if [[ $word =~ ^[A-Za-z0-9_./:=@,+-]+$ ]]; then
+			printf ' %s' "$word"
+		else
+			printf " '%s'" "${word//\'/\'\\\'\'}"
+		fi
+	done
+	printf '\n'
+}
+
 # step NAME COMMAND...: shows the command, runs it, keeps its time.
 step()
 {
 	local name=$1 start end status=0
 	shift
-	printf '\n$ %s\n' "$(printf '%q ' "${@/#"$QL"/quicklayer}")"
+	typed "$@"
 	start=${EPOCHREALTIME/[.,]/}
 	"$@" || status=$?
 	end=${EPOCHREALTIME/[.,]/}

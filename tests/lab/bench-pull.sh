@@ -30,9 +30,13 @@ now_ms()
 # Numbers on stdin: "median (min - max)".
 spread()
 {
-	sort -n | awk '{ v[NR] = $1 } END { m = NR % 2 ? v[(NR + 1) / 2] :
-		(v[NR / 2] + v[NR / 2 + 1]) / 2
-		printf "%g (%g - %g)\n", m, v[1], v[NR] }'
+	sort -n | awk '{ v[NR] = $1 }
+		END {
+			m = v[int((NR + 1) / 2)]
+			if (NR % 2 == 0)
+				m = (m + v[NR / 2 + 1]) / 2
+			printf "%g (%g - %g)\n", m, v[1], v[NR]
+		}'
 }
 
 ratio()
@@ -133,20 +137,24 @@ report_pull()
 
 disk_bytes()
 {
-	du -s --block-size=1 "$TMP/store" | cut -f1
+	du -s --block-size=1 "$TMP/store${1:-}" | cut -f1
 }
 
 report_second()
 {
-	local before after unique=$1
+	local before after files unique=$1
 	quicklayer_wipe
 	"$QL" pull "$IMAGE" >/dev/null 2>&1 || bail "pull"
 	before=$(disk_bytes)
+	files=$(disk_bytes /objects)
 	"$QL" pull "$SECOND" >/dev/null 2>&1 || bail "pull of the second"
 	after=$(disk_bytes)
+	files=$(($(disk_bytes /objects) - files))
 	printf 'Second image: %d bytes are new, the store grew by %d: %sx   (bar: 1.1x)\n' \
 		"$unique" $((after - before)) \
 		"$(ratio $((after - before)) "$unique")"
+	printf '  of which files, in whole blocks: %d; metadata: %d\n' \
+		"$files" $((after - before - files))
 }
 
 report_mount()
