@@ -65,7 +65,7 @@ all: $(B)/quicklayer ## build the programs into build/
 # theirs to keep clean, hence -isystem.
 NO_FLAGS := help clean distclean house
 ifneq ($(filter-out $(NO_FLAGS),$(or $(MAKECMDGOALS),all)),)
--include $(DEPS)/flags.mk
+include $(DEPS)/flags.mk
 endif
 
 $(DEPS)/flags.mk: $(DEPS)/.stamp Makefile
