@@ -10,9 +10,10 @@
 
 struct ql_mount_options {
 	const char *source; /* shown in mountinfo: the image's name */
-	bool foreground; /* serve in this process until unmounted or signalled */
-	bool no_passthrough; /* needed under a nested overlayfs */
-	bool allow_other; /* root: always on */
+	bool foreground; /* serve in this process until unmounted or signalled
+			  */
+	bool no_passthrough;  /* needed under a nested overlayfs */
+	bool allow_other;     /* root: always on */
 	unsigned int threads; /* 0: the default */
 };
 

@@ -164,9 +164,9 @@ static void show_value(const struct ql_attr *attr, char *text, size_t size)
 		(void)snprintf(text + used, size - used, "...");
 }
 
-/* Either may be NULL. */
-static int differ_attr(struct compare *c, const struct ql_attr *a,
-		       const struct ql_attr *b)
+/* Either of a and b may be NULL. */
+static int differ_attr(struct compare *c, const char *name,
+		       const struct ql_attr *a, const struct ql_attr *b)
 {
 	char text_a[VALUE_SHOWN * 4 + 8], text_b[VALUE_SHOWN * 4 + 8];
 	char what[NAME_MAX + 16];
@@ -175,7 +175,7 @@ static int differ_attr(struct compare *c, const struct ql_attr *a,
 		show_value(a, text_a, sizeof(text_a));
 	if (b)
 		show_value(b, text_b, sizeof(text_b));
-	(void)snprintf(what, sizeof(what), "xattr %s", a ? a->name : b->name);
+	(void)snprintf(what, sizeof(what), "xattr %s", name);
 	return differ(c, what, a ? text_a : NULL, b ? text_b : NULL);
 }
 
@@ -186,19 +186,21 @@ static int merge_attrs(struct compare *c, const struct ql_attrs *a,
 	int cmp, r = 0;
 
 	while (r == 0 && (i < a->n || j < b->n)) {
+		const struct ql_attr *x = &a->list[i], *y = &b->list[j];
+
 		if (i == a->n)
 			cmp = 1;
 		else if (j == b->n)
 			cmp = -1;
 		else
-			cmp = strcmp(a->list[i].name, b->list[j].name);
-		if (cmp != 0)
-			r = differ_attr(c, cmp < 0 ? &a->list[i] : NULL,
-					cmp > 0 ? &b->list[j] : NULL);
-		else if (a->list[i].len != b->list[j].len ||
-			 memcmp(a->list[i].value, b->list[j].value,
-				a->list[i].len) != 0)
-			r = differ_attr(c, &a->list[i], &b->list[j]);
+			cmp = strcmp(x->name, y->name);
+		if (cmp < 0)
+			r = differ_attr(c, x->name, x, NULL);
+		else if (cmp > 0)
+			r = differ_attr(c, y->name, NULL, y);
+		else if (x->len != y->len ||
+			 memcmp(x->value, y->value, x->len) != 0)
+			r = differ_attr(c, x->name, x, y);
 		i += cmp <= 0;
 		j += cmp >= 0;
 	}
