@@ -107,19 +107,29 @@ layer_pack()
 	mv "$file.part" "$file"
 }
 
+# Runs a script in a mount namespace of its own.  In a chroot that is no mount
+# point the namespace cannot be made private; so each script unmounts what it
+# mounted as well.
+apart()
+{
+	local how=private
+	unshare -m true 2>/dev/null || how=unchanged
+	unshare -m --propagation "$how" bash -ec "$@"
+}
+
 # layer_make KEY COMMANDS LOWER...: LOWER are folders of layers, lowest first.
 layer_make()
 {
 	local dir=$CACHE/layers/$1 commands=$2 lower="" l
 	shift 2
 	[ ! -e "$dir/layer.tar.gz" ] || return 0
-	rm -rf "$dir"
+	rm -rf --one-file-system "$dir"
 	mkdir -p "$dir/diff" "$dir/work" "$dir/root" "$dir/tar"
 	for l; do
 		lower=$l${lower:+:$lower}
 	done
-	# In a mount namespace, so that nothing stays mounted whatever happens.
-	unshare -m bash -ec '
+	apart '
+		trap "umount -R \"$2/root\"" EXIT
 		mount -t overlay -o "lowerdir=$1,upperdir=$2/diff,workdir=$2/work,metacopy=off,redirect_dir=off" overlay "$2/root"
 		mount -t proc proc "$2/root/proc"
 		mount --bind /dev "$2/root/dev"
@@ -133,14 +143,15 @@ layer_make()
 	cp -a "$dir/diff/." "$dir/tar/"
 	whiteouts_convert "$dir/tar"
 	layer_pack "$dir/tar" "$dir/layer.tar.gz"
-	rm -rf "$dir/tar" "$dir/work" "$dir/root"
+	rm -rf "$dir/tar" "$dir/work"
+	rmdir "$dir/root"
 }
 
 base_make()
 {
 	local dir=$CACHE/layers/$1
 	[ ! -e "$dir/layer.tar.gz" ] || return 0
-	rm -rf "$dir"
+	rm -rf --one-file-system "$dir"
 	mkdir -p "$dir"
 	debootstrap --variant=minbase "$SUITE" "$dir/diff" "$SITE" \
 		</dev/null >"$dir/log" 2>&1 || {
@@ -199,18 +210,20 @@ second_make()
 	KEY="$KEY $(sha256sum "$LAB/mksecond.py" | cut -c1-16)"
 	[ "$(cat "$dir/key" 2>/dev/null)" != "$KEY" ] || return 0
 	say "second image"
-	rm -rf "$dir"
+	rm -rf --one-file-system "$dir"
 	mkdir -p "$dir/root"
 	for l in "${LOWERS[@]}"; do
 		lower=$l${lower:+:$lower}
 	done
-	unshare -m bash -ec '
+	apart '
+		trap "umount \"$2/root\"" EXIT
 		mount -t overlay -o "lowerdir=$1" overlay "$2/root"
 		python3 "$3/mksecond.py" "$2/root" "$2" >"$2/unique-bytes"
 	' second "$lower" "$dir" "$LAB"
 	python3 "$LAB/ocilayout.py" "$dir/oci" second \
 		"$dir"/{a,b,c}.tar:gzip >"$dir/digest"
-	rm -rf "$dir"/{a,b,c}.tar "$dir/root"
+	rm -rf "$dir"/{a,b,c}.tar
+	rmdir "$dir/root"
 	echo "$KEY" >"$dir/key"
 }
 
