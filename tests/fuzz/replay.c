@@ -78,10 +78,9 @@ static void run_folder(const char *name)
 
 static void run_simple(void)
 {
-	uint8_t bytes[4096];
+	uint8_t bytes[4096] = { 0 };
 
 	run_bytes("nothing", bytes, 0);
-	memset(bytes, 0, sizeof(bytes));
 	run_bytes("zeros", bytes, sizeof(bytes));
 	memset(bytes, 0xff, sizeof(bytes));
 	run_bytes("ones", bytes, sizeof(bytes));
