@@ -275,9 +275,10 @@ static int ingest_put(struct ql_ingest *ing, const char *data, size_t len,
 }
 
 /* The current object becomes a file: what is in the small buffer goes in. */
-static int ingest_spill(struct ql_ingest *ing, struct ql_error *err)
+static int ingest_spill(struct ql_ingest *ing, const struct ql_digest *digest,
+			struct ql_error *err)
 {
-	int r = ql_object_create(ing->store, &ing->fd, err);
+	int r = ql_object_create(ing->store, digest, &ing->fd, err);
 
 	if (r < 0)
 		return r;
@@ -296,7 +297,7 @@ int ql_ingest_write(struct ql_ingest *ing, const void *data, size_t len,
 		return 0;
 	}
 	if (ing->fd < 0)
-		r = ingest_spill(ing, err);
+		r = ingest_spill(ing, NULL, err);
 	if (r == 0)
 		r = ingest_put(ing, data, len, err);
 	ing->len += len;
@@ -344,7 +345,7 @@ int ql_ingest_end(struct ql_ingest *ing, struct ql_digest *ret_digest,
 		return 0;
 	}
 	if (ing->fd < 0)
-		r = ingest_spill(ing, err);
+		r = ingest_spill(ing, &d, err);
 	else if (ftruncate(ing->fd, (off_t)ing->len) < 0)
 		r = ql_error_errno(err, -errno, "write to %s",
 				   ing->store->root);

@@ -43,11 +43,18 @@ int ql_object_read(const struct ql_store *store, const struct ql_digest *digest,
 			    err);
 }
 
-int ql_object_create(const struct ql_store *store, int *ret_fd,
+int ql_object_create(const struct ql_store *store,
+		     const struct ql_digest *digest, int *ret_fd,
 		     struct ql_error *err)
 {
-	int fd = openat(store->root_fd, "partial",
-			O_TMPFILE | O_WRONLY | O_CLOEXEC, 0444);
+	char dir[16] = "partial";
+	int fd;
+
+	if (digest)
+		(void)snprintf(dir, sizeof(dir), "objects/%02x",
+			       digest->bytes[0]);
+	fd = openat(store->root_fd, dir, O_TMPFILE | O_WRONLY | O_CLOEXEC,
+		    0444);
 
 	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
 		return ql_error_set(err, -EOPNOTSUPP,
@@ -55,8 +62,8 @@ int ql_object_create(const struct ql_store *store, int *ret_fd,
 				    "ext4, xfs, btrfs and tmpfs have it",
 				    store->root);
 	if (fd < 0)
-		return ql_error_errno(err, -errno, "make a file in %s/partial",
-				      store->root);
+		return ql_error_errno(err, -errno, "make a file in %s/%s",
+				      store->root, dir);
 	*ret_fd = fd;
 	return 0;
 }
@@ -103,7 +110,7 @@ int ql_object_put(struct ql_store *store, const void *data, size_t len,
 				    ql_digest_text(&d, a),
 				    ql_digest_text(expect, b));
 	if (!ql_object_exists(store, &d)) {
-		r = ql_object_create(store, &fd, err);
+		r = ql_object_create(store, &d, &fd, err);
 		if (r < 0)
 			return r;
 		r = ql_write_full(fd, data, len);

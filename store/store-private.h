@@ -109,8 +109,11 @@ int ql_record_parse_object(const void *value, size_t len,
 
 /* ---- object.c ---- */
 
-/* A file without a name, to be written and then published. */
-int ql_object_create(const struct ql_store *store, int *ret_fd,
+/* A file without a name, to be written and then published; where its digest
+ * is known (or NULL), in the folder where it will stand: filesystems spread
+ * folders, and look for a free inode near the folder's own. */
+int ql_object_create(const struct ql_store *store,
+		     const struct ql_digest *digest, int *ret_fd,
 		     struct ql_error *err);
 /* Gives it its name; that the name exists already is fine. */
 int ql_object_publish(const struct ql_store *store, int fd,
