@@ -87,17 +87,26 @@ static void *arena_copy(struct ql_layertree *lt, const void *data, size_t len)
 	return p;
 }
 
-void ql_layertree_free(struct ql_layertree *lt)
+/* Forgets every entry. */
+static void lt_drop(struct ql_layertree *lt)
 {
 	struct arena_chunk *next;
 
-	if (!lt)
-		return;
 	for (struct arena_chunk *c = lt->arena; c; c = next) {
 		next = c->next;
 		free(c);
 	}
+	lt->arena = NULL;
+	lt->root = NULL;
 	free(lt->buckets);
+	lt->buckets = NULL;
+}
+
+void ql_layertree_free(struct ql_layertree *lt)
+{
+	if (!lt)
+		return;
+	lt_drop(lt);
 	free(lt);
 }
 
@@ -450,6 +459,8 @@ int ql_layertree_write(struct ql_layertree *lt, int root_fd,
 		r = ql_cfs_mark(root, QL_XATTR_HAS_LINKS, err);
 	if (r == 0)
 		r = lt_fill(lt->root, err);
+	/* The library has its copy, and is about to make another. */
+	lt_drop(lt);
 	if (r == 0)
 		r = ql_cfs_write(root, root_fd, tmp_path, path, ret_digest,
 				 err);

@@ -340,7 +340,8 @@ int ql_layertree_add(struct ql_layertree *lt, const char *path,
 /* Adds a hardlink; to a path that is not in this layer, a mark. */
 int ql_layertree_link(struct ql_layertree *lt, const char *path,
 		      const char *target, struct ql_error *err);
-/* Writes it as a composefs image, replacing root_fd/path atomically. */
+/* Writes it as a composefs image, replacing root_fd/path atomically; the tree
+ * is empty after it, and can only be freed. */
 int ql_layertree_write(struct ql_layertree *lt, int root_fd,
 		       const char *tmp_path, const char *path,
 		       struct ql_digest *ret_digest, struct ql_error *err);
