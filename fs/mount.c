@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -91,10 +92,23 @@ static void send_report(int fd, const struct ql_error *err)
 	(void)ql_write_full(fd, &report, sizeof(report));
 }
 
+static void silence(int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0)
+		return;
+	(void)dup2(null, fd);
+	if (null > STDERR_FILENO)
+		(void)close(null);
+}
+
+/* Until here fusermount3 may have had something to say on stderr. */
 static void report_ready(void *arg)
 {
 	int *fd = arg;
 
+	silence(STDERR_FILENO);
 	send_report(*fd, NULL);
 	(void)close(ql_take_fd(fd));
 }
@@ -124,14 +138,17 @@ static void close_others(int *keep, size_t n)
 
 static void detach(void)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE };
+	sigset_t none;
 
 	(void)setsid();
-	if (null >= 0) {
-		(void)dup2(null, STDIN_FILENO);
-		(void)dup2(null, STDOUT_FILENO);
-		(void)dup2(null, STDERR_FILENO);
-	}
+	silence(STDIN_FILENO);
+	silence(STDOUT_FILENO);
+	/* The caller's handlers are for the caller's ends. */
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		(void)signal(signals[i], SIG_DFL);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (chdir("/") < 0)
 		ql_debug("the server stays in its folder");
 }
