@@ -52,7 +52,10 @@ static int names_collect(const void *key, size_t key_len, const void *value,
 		return -ENOMEM;
 	of->names = grown;
 	grown[of->n] = strndup(key, key_len);
-	return grown[of->n++] ? 0 : -ENOMEM;
+	if (!grown[of->n])
+		return -ENOMEM;
+	of->n++;
+	return 0;
 }
 
 static int removal_names(struct removal *rm, struct ql_error *err)
@@ -61,8 +64,7 @@ static int removal_names(struct removal *rm, struct ql_error *err)
 	int r = ql_txn_each(rm->txn, QL_TABLE_NAMES, names_collect, &of, err);
 
 	for (size_t i = 0; i < of.n; i++) {
-		if (rm->name && of.names[i] &&
-		    strcmp(of.names[i], rm->name) != 0)
+		if (rm->name && strcmp(of.names[i], rm->name) != 0)
 			rm->others = true;
 		else if (r == 0)
 			r = ql_txn_del(rm->txn, QL_TABLE_NAMES, of.names[i],

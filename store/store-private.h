@@ -366,6 +366,51 @@ int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
 		 const char *path, struct ql_digest *ret_digest,
 		 struct ql_error *err);
 
+/* ---- stack.c: what a stack of layers says about a name ---- */
+
+struct ql_stack_dir { /* one layer's part of a folder */
+	size_t layer; /* 0: lowest */
+	struct ql_inode dir;
+	bool implicit;
+	bool opaque;
+	bool whiteouts; /* it holds some */
+};
+
+struct ql_stack_list {		    /* uppermost first */
+	struct ql_stack_dir *items; /* owned */
+	size_t n;
+};
+
+/* What the layers say about one name. */
+struct ql_stack_hit {
+	bool found;
+	size_t layer;		   /* of the inode */
+	struct ql_inode inode;	   /* the uppermost */
+	struct ql_stack_list dirs; /* where it is a folder */
+};
+
+struct ql_stack {
+	struct ql_tree *const *trees; /* borrowed; lowest first */
+	size_t n;
+	bool has_links; /* some layer links into those below it */
+};
+int ql_stack_init(struct ql_stack *stack, struct ql_tree *const *trees,
+		  size_t n, struct ql_error *err);
+/* Adds the roots of the layers up to and with `top` to list. */
+int ql_stack_roots(struct ql_stack *stack, size_t top,
+		   struct ql_stack_list *list, struct ql_error *err);
+void ql_stack_list_release(struct ql_stack_list *list);
+#define _cleanup_list_ __attribute__((cleanup(ql_stack_list_release)))
+int ql_stack_lookup(struct ql_stack *stack, const struct ql_stack_list *list,
+		    const char *name, size_t len, struct ql_stack_hit *ret_hit,
+		    struct ql_error *err);
+void ql_stack_hit_release(struct ql_stack_hit *hit);
+#define _cleanup_hit_ __attribute__((cleanup(ql_stack_hit_release)))
+/* Where the hit is a link into a lower layer: the file that it links to. */
+int ql_stack_follow(struct ql_stack *stack, struct ql_stack_hit *hit,
+		    struct ql_error *err);
+bool ql_xattr_is(const struct ql_xattr *x, const char *name);
+
 /* ---- merge.c: a stack of layers as one tree ---- */
 
 /* trees: lowest first.  The written image's inodes and file bytes. */
