@@ -80,6 +80,7 @@ static void inodes_keep_what_their_author_gave(void **state)
 	n = image_inline(root, "old", "x");
 	image_mtime(n, -86400, 999999999);
 	lcfs_node_set_mode(n, S_IFREG | 06755);
+	image_mtime(image_inline(root, "older", "x"), -1099511627776LL, 0);
 	n = image_inline(root, "big-ids", "y");
 	lcfs_node_set_uid(n, 70000);
 	lcfs_node_set_gid(n, 4000000000);
@@ -566,6 +567,80 @@ static void damage_is_an_error_and_no_more(void **state)
 	assert_true(damaged > 1000);
 }
 
+/* The image's bytes of the tail of a directory: "." ".." "a" "b" "c". */
+static size_t build_tail(struct ql_buf *buf)
+{
+	struct lcfs_node_s *root = image_root();
+	struct ql_tree *tree;
+	struct ql_inode dir;
+	size_t pos;
+
+	image_add(root, "d", S_IFDIR | 0755);
+	image_inline(root, "d/a", "1");
+	image_inline(root, "d/b", "2");
+	image_inline(root, "d/c", "3");
+	tree = open_root(root, buf);
+	get(tree, "d", &dir);
+	assert_int_equal(dir.size, 5 * 12 + 6);
+	pos = (size_t)dir.tail_pos;
+	assert_memory_equal(buf->data + pos + 60, "...abc", 6);
+	ql_tree_close(tree);
+	return pos;
+}
+
+/* 0 where the whole directory can be listed. */
+static int list_dir(const struct ql_buf *buf)
+{
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_tree *tree = NULL;
+	struct ql_inode dir;
+	struct ql_dirent e;
+	uint64_t pos = 0;
+	int r;
+
+	assert_int_equal(ql_tree_open_mem(buf->data, buf->len, &tree, &err), 0);
+	get(tree, "d", &dir);
+	while ((r = ql_tree_readdir(tree, &dir, &pos, &e)) > 0)
+		;
+	ql_tree_close(tree);
+	return r;
+}
+
+static void a_damaged_directory_is_refused(void **state)
+{
+	static const struct {
+		size_t at; /* in the directory */
+		uint8_t value;
+	} damages[] = {
+		{ 8, 61 },	/* the first name does not follow the records */
+		{ 8, 0 },	/* no record at all */
+		{ 8, 72 },	/* more records than fit */
+		{ 9, 0x10 },	/* names beyond the block */
+		{ 12 + 8, 60 }, /* an empty name */
+		{ 12 + 8, 59 }, /* names out of order */
+		{ 24 + 8, 66 }, /* a name that starts at the end */
+		{ 24 + 9, 0x01 },	       /* and beyond it */
+		{ 36 + 9, 0xff }, { 63, '/' }, /* a name with a slash */
+		{ 64, 0 },		       /* and one with NUL */
+	};
+	_cleanup_buf_ struct ql_buf buf;
+	size_t dir = build_tail(&buf);
+	char *p;
+
+	(void)state;
+	assert_int_equal(list_dir(&buf), 0);
+	for (size_t k = 0; k < sizeof(damages) / sizeof(damages[0]); k++) {
+		p = buf.data + dir + damages[k].at;
+		char was = *p;
+
+		*p = (char)damages[k].value;
+		if (list_dir(&buf) != -EBADMSG)
+			fail_msg("damage %zu passes", k);
+		*p = was;
+	}
+	assert_int_equal(list_dir(&buf), 0);
+}
+
 static void cutting_short_is_an_error_and_no_more(void **state)
 {
 	struct ql_error err = QL_ERROR_INIT;
@@ -631,6 +706,7 @@ int main(void)
 		cmocka_unit_test(paths_resolve_inside_the_tree),
 		cmocka_unit_test(not_an_image_is_refused),
 		cmocka_unit_test(damage_is_an_error_and_no_more),
+		cmocka_unit_test(a_damaged_directory_is_refused),
 		cmocka_unit_test(cutting_short_is_an_error_and_no_more),
 		cmocka_unit_test(a_tree_from_a_file_holds_its_descriptor),
 	};
