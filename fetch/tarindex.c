@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
 	TAR_BLOCK = 512,
@@ -30,6 +31,7 @@ struct tar_extended {
 struct tar_walk {
 	int fd;	      /* borrowed */
 	uint64_t pos; /* of the next header */
+	uint64_t end; /* of the file */
 	struct tar_extended ext;
 	struct ql_tarindex index;
 };
@@ -310,6 +312,8 @@ static int walk_step(struct tar_walk *w, struct ql_error *err)
 
 	if (n < 0)
 		return ql_error_errno(err, (int)n, "read");
+	if (w->pos > w->end)
+		return ql_error_set(err, -EBADMSG, "tar: ends early");
 	if (n == 0 || (n == TAR_BLOCK && memcmp(block, zeros, TAR_BLOCK) == 0))
 		return 0;
 	if (n < TAR_BLOCK)
@@ -342,8 +346,12 @@ int ql_tarindex_read(int fd, struct ql_tarindex *ret_index,
 		     struct ql_error *err)
 {
 	struct tar_walk w = { .fd = fd, .ext.size = UINT64_MAX };
+	struct stat st;
 	int r;
 
+	if (fstat(fd, &st) < 0)
+		return ql_error_errno(err, -errno, "stat");
+	w.end = (uint64_t)st.st_size;
 	do
 		r = walk_step(&w, err);
 	while (r > 0);
