@@ -183,21 +183,6 @@ static int merge_add_file(struct merge *m, struct ql_stack_hit *hit,
 	return r;
 }
 
-/* A folder's attributes: the uppermost entry's, whoever passes through. */
-static int merge_dir_node(struct merge *m, const struct ql_stack_list *dirs,
-			  struct lcfs_node_s **ret_node, struct ql_error *err)
-{
-	const struct ql_stack_dir *d = &dirs->items[0];
-
-	for (size_t i = 0; i < dirs->n; i++) {
-		if (!dirs->items[i].implicit) {
-			d = &dirs->items[i];
-			break;
-		}
-	}
-	return merge_node(m, d->layer, &d->dir, ret_node, err);
-}
-
 /* ---- folders ---- */
 
 struct merge_cursor {
@@ -280,7 +265,8 @@ static int merge_name(struct merge *m, const struct ql_stack_list *dirs,
 	name[d->len] = '\0';
 	if (!S_ISDIR(hit.inode.mode))
 		return merge_add_file(m, &hit, parent, name, err);
-	r = merge_dir_node(m, &hit.dirs, &node, err);
+	r = merge_node(m, hit.dirs.attributes.layer, &hit.dirs.attributes.dir,
+		       &node, err);
 	if (r == 0)
 		r = ql_cfs_add(parent, node, name, err);
 	if (r < 0)
@@ -329,7 +315,8 @@ static int merge_build(struct merge *m, struct lcfs_node_s **ret_root,
 	}
 	r = ql_stack_roots(&m->stack, m->stack.n - 1, &roots, err);
 	if (r == 0)
-		r = merge_dir_node(m, &roots, ret_root, err);
+		r = merge_node(m, roots.attributes.layer, &roots.attributes.dir,
+			       ret_root, err);
 	if (r == 0)
 		r = merge_fill(m, &roots, *ret_root, err);
 	return r;

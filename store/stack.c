@@ -58,26 +58,45 @@ static int stack_scan(const struct ql_tree *tree, struct ql_stack_dir *d)
 	return r;
 }
 
-/* Puts a layer's folder behind those above it.  1: it hides those below. */
+static int list_add(struct ql_stack_list *list, const struct ql_stack_dir *d)
+{
+	struct ql_stack_dir *grown =
+		reallocarray(list->items, list->n + 1, sizeof(*d));
+
+	if (!grown)
+		return -ENOMEM;
+	list->items = grown;
+	list->items[list->n++] = *d;
+	return 0;
+}
+
+/*
+ * Puts a layer's folder behind those above it.  1: nothing below it counts.
+ * Below an opaque one no entries count any more, but where no layer so far
+ * gave the folder itself an entry, its attributes still come from below.
+ */
 static int stack_push(struct ql_stack *stack, struct ql_stack_list *list,
 		      size_t layer, const struct ql_inode *dir)
 {
 	struct ql_stack_dir d = { .layer = layer, .dir = *dir };
-	struct ql_stack_dir *grown;
+	bool first = !list->described && !list->closed && list->n == 0;
 	struct ql_xattr x;
+	int implicit;
 	int r = stack_scan(stack->trees[layer], &d);
 
-	if (r == 0)
-		r = stack_mark(stack->trees[layer], dir, QL_XATTR_IMPLICIT, &x);
 	if (r < 0)
 		return r;
-	d.implicit = r > 0;
-	grown = reallocarray(list->items, list->n + 1, sizeof(d));
-	if (!grown)
-		return -ENOMEM;
-	list->items = grown;
-	list->items[list->n++] = d;
-	return d.opaque;
+	implicit = stack_mark(stack->trees[layer], dir, QL_XATTR_IMPLICIT, &x);
+	if (implicit < 0)
+		return implicit;
+	r = list->closed ? 0 : list_add(list, &d);
+	if (r < 0)
+		return r;
+	if (first || (!list->described && !implicit))
+		list->attributes = d;
+	list->described = list->described || !implicit;
+	list->closed = list->closed || d.opaque;
+	return list->closed && list->described;
 }
 
 void ql_stack_list_release(struct ql_stack_list *list)
@@ -93,14 +112,6 @@ void ql_stack_hit_release(struct ql_stack_hit *hit)
 
 /* ---- one name ---- */
 
-static bool all_implicit(const struct ql_stack_list *list)
-{
-	for (size_t i = 0; i < list->n; i++)
-		if (!list->items[i].implicit)
-			return false;
-	return true;
-}
-
 /* One layer has the name.  1 where it hides what is below, else 0. */
 static int hit_entry(struct ql_stack *stack, struct ql_stack_hit *hit,
 		     size_t layer, uint64_t nid, struct ql_error *err)
@@ -115,7 +126,7 @@ static int hit_entry(struct ql_stack *stack, struct ql_stack_hit *hit,
 		hit->layer = layer;
 		hit->inode = inode;
 	} else if (!S_ISDIR(inode.mode)) {
-		if (S_ISLNK(inode.mode) && all_implicit(&hit->dirs))
+		if (S_ISLNK(inode.mode) && !hit->dirs.described)
 			return ql_error_set(err, -ELOOP,
 					    "files would be written through "
 					    "a symlink of a lower layer");

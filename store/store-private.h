@@ -371,14 +371,16 @@ int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
 struct ql_stack_dir { /* one layer's part of a folder */
 	size_t layer; /* 0: lowest */
 	struct ql_inode dir;
-	bool implicit;
 	bool opaque;
 	bool whiteouts; /* it holds some */
 };
 
 struct ql_stack_list {		    /* uppermost first */
-	struct ql_stack_dir *items; /* owned */
+	struct ql_stack_dir *items; /* owned; whose entries count */
 	size_t n;
+	struct ql_stack_dir attributes; /* whose attributes count */
+	bool described; /* some layer had an entry for the folder itself */
+	bool closed;	/* by an opaque one */
 };
 
 /* What the layers say about one name. */
