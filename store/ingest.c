@@ -346,7 +346,9 @@ int ql_ingest_end(struct ql_ingest *ing, struct ql_digest *ret_digest,
 	}
 	if (ing->fd < 0)
 		r = ingest_spill(ing, &d, err);
-	else if (ftruncate(ing->fd, (off_t)ing->len) < 0)
+	/* The last piece may be a hole. */
+	if (r == 0 && ing->len >= INGEST_PIECE &&
+	    ftruncate(ing->fd, (off_t)ing->len) < 0)
 		r = ql_error_errno(err, -errno, "write to %s",
 				   ing->store->root);
 	if (r < 0)
