@@ -57,9 +57,9 @@ static int pull_parallel(const struct ql_cli *cli, unsigned int *ret,
 		return 0;
 	errno = 0;
 	n = strtoul(cli->parallel, &end, 10);
-	if (errno || *end || end == cli->parallel || n < 1 || n > 64)
+	if (errno || *end || end == cli->parallel || n < 1 || n > 32)
 		return ql_error_set(err, -EINVAL,
-				    "--parallel %s: a number from 1 to 64 is "
+				    "--parallel %s: a number from 1 to 32 is "
 				    "wanted",
 				    cli->parallel);
 	*ret = (unsigned int)n;
