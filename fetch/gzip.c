@@ -5,20 +5,23 @@
  * (§2.2), and zeros may pad the end, as gzip(1) allows; anything else behind
  * a member is an error.
  *
- * With ISAL_GZIP the bits read ahead are part of the 8-byte trailer, so that
- * at a member's end next_in is exactly behind it (igzip_inflate.c).
+ * The header is read here and not by isal_inflate(): that one forgets what it
+ * knows of a header between calls, and fails where the input is split in one.
+ * At a member's end the bits read ahead are part of the 8-byte trailer, so
+ * that next_in is exactly behind it (igzip_inflate.c, check_gzip_checksum).
  */
 #include "fetch/fetch-private.h"
 
 #include <errno.h>
 #include <isa-l/igzip_lib.h>
 
-enum gzip_where { GZIP_MEMBER, GZIP_BETWEEN, GZIP_PADDING };
+enum gzip_where { GZIP_HEADER, GZIP_MEMBER, GZIP_BETWEEN, GZIP_PADDING };
 
 struct gzip_stream {
 	struct ql_stream base;
 	struct ql_input in;
 	struct inflate_state state;
+	struct isal_gzip_header header; /* its fields are not of interest */
 	enum gzip_where where;
 };
 
@@ -56,6 +59,41 @@ static ssize_t inflate_some(struct gzip_stream *g, void *buf, size_t len,
 	return (ssize_t)(len - st->avail_out);
 }
 
+/* A member begins at what comes next. */
+static void member_begin(struct gzip_stream *g)
+{
+	isal_inflate_reset(&g->state);
+	isal_gzip_header_init(&g->header);
+	g->state.crc_flag = ISAL_GZIP_NO_HDR_VER;
+	g->where = GZIP_HEADER;
+}
+
+static int ends_early(struct ql_error *err)
+{
+	return ql_error_set(err, -EBADMSG, "a gzip stream that ends early");
+}
+
+static int header_read(struct gzip_stream *g, struct ql_error *err)
+{
+	struct inflate_state *st = &g->state;
+
+	while (g->where == GZIP_HEADER) {
+		int r = ql_input_fill(&g->in, err);
+
+		if (r <= 0)
+			return r < 0 ? r : ends_early(err);
+		st->next_in = g->in.data + g->in.pos;
+		st->avail_in = (uint32_t)(g->in.len - g->in.pos);
+		r = isal_read_gzip_header(st, &g->header);
+		g->in.pos = g->in.len - st->avail_in;
+		if (r == ISAL_DECOMP_OK)
+			g->where = GZIP_MEMBER;
+		else if (r != ISAL_END_INPUT || st->avail_in > 0)
+			return inflate_error(ISAL_INVALID_WRAPPER, err);
+	}
+	return 0;
+}
+
 /* In a member: bytes, or 0 where it is to be asked again. */
 static ssize_t member_read(struct gzip_stream *g, void *buf, size_t len,
 			   struct ql_error *err)
@@ -70,8 +108,7 @@ static ssize_t member_read(struct gzip_stream *g, void *buf, size_t len,
 		return g->in.pos > pos ? 0 : inflate_error(0, err);
 	r = ql_input_fill(&g->in, err);
 	if (r == 0)
-		return ql_error_set(err, -EBADMSG,
-				    "a gzip stream that ends early");
+		return ends_early(err);
 	return r < 0 ? r : 0;
 }
 
@@ -91,9 +128,7 @@ static int between_read(struct gzip_stream *g, struct ql_error *err)
 		if (byte != 0x1f || g->where == GZIP_PADDING)
 			return ql_error_set(err, -EBADMSG,
 					    "garbage behind the gzip stream");
-		isal_inflate_reset(&g->state);
-		g->state.crc_flag = ISAL_GZIP;
-		g->where = GZIP_MEMBER;
+		member_begin(g);
 		return 1;
 	}
 	return r;
@@ -105,16 +140,26 @@ static ssize_t gzip_read(struct ql_stream *s, void *buf, size_t len,
 	struct gzip_stream *g = (struct gzip_stream *)s;
 
 	for (;;) {
-		if (g->where == GZIP_MEMBER) {
-			ssize_t n = member_read(g, buf, len, err);
+		ssize_t n;
+		int r;
 
+		switch (g->where) {
+		case GZIP_HEADER:
+			r = header_read(g, err);
+			if (r < 0)
+				return r;
+			break;
+		case GZIP_MEMBER:
+			n = member_read(g, buf, len, err);
 			if (n != 0)
 				return n;
-		} else {
-			int r = between_read(g, err);
-
+			break;
+		case GZIP_BETWEEN:
+		case GZIP_PADDING:
+			r = between_read(g, err);
 			if (r <= 0)
 				return r;
+			break;
 		}
 	}
 }
@@ -136,7 +181,7 @@ int ql_gzip_new(struct ql_input *in, struct ql_stream **ret_stream,
 		return ql_error_nomem(err);
 	g->base.ops = &gzip_ops;
 	isal_inflate_init(&g->state);
-	g->state.crc_flag = ISAL_GZIP;
+	member_begin(g);
 	g->in = *in;
 	*in = (struct ql_input){ 0 };
 	*ret_stream = &g->base;

@@ -34,8 +34,10 @@ static ssize_t dribble_read(struct ql_stream *s, void *buf, size_t len,
 		n = d->step;
 	if (n > len)
 		n = len;
-	if (n == 0)
+	if (n == 0) {
 		(*d->ends)++;
+		return 0;
+	}
 	memcpy(buf, d->data + d->pos, n);
 	d->pos += n;
 	return (ssize_t)n;
