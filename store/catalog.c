@@ -29,7 +29,7 @@
 enum {
 	CATALOG_FORMAT = 1,
 	CATALOG_READERS = 1024,
-	CATALOG_SPARE = 4 << 20, /* bytes */
+	CATALOG_SPARE = 1 << 20, /* bytes */
 };
 #define CATALOG_MAP (sizeof(size_t) > 4 ? (size_t)1 << 33 : (size_t)1 << 29)
 

@@ -3,7 +3,8 @@
  * Writing composefs images: the only file that includes libcomposefs.
  *
  * The library keeps the tree in memory and clones it while it writes, so one
- * image is written at a time (`cfs_writing`): the peak is one tree's.  Files
+ * image is written at a time (`cfs_writing`): the peak is one tree's.  A
+ * layer's image, which nobody mounts, is written as one zstd frame.  Files
  * larger than QL_INLINE_MAX carry the redirect "/ab/<62 hex digits>" that
  * overlayfs's data-only layers resolve; smaller ones carry their bytes.
  */
@@ -17,6 +18,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <zstd.h>
+
+enum { CFS_ZSTD_LEVEL = 3, CFS_OUT = 64 << 10 };
 
 static pthread_mutex_t cfs_writing = PTHREAD_MUTEX_INITIALIZER;
 
@@ -120,14 +124,80 @@ int ql_cfs_add(struct lcfs_node_s *parent, struct lcfs_node_s *child,
 struct cfs_out {
 	FILE *file;		  /* owned */
 	struct ql_hasher *hasher; /* owned */
+	ZSTD_CCtx *zstd;	  /* owned; NULL: as it is */
+	char *buf;		  /* owned; CFS_OUT bytes, with zstd */
 };
+
+static void cfs_out_release(struct cfs_out *out)
+{
+	if (out->file)
+		(void)fclose(out->file);
+	ql_hasher_free(out->hasher);
+	(void)ZSTD_freeCCtx(out->zstd);
+	free(out->buf);
+}
+
+/* Takes fd, also on failure. */
+static int cfs_out_init(struct cfs_out *out, int fd, bool compress)
+{
+	out->file = fdopen(fd, "w");
+	if (!out->file) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	out->hasher = ql_hasher_new();
+	if (!out->hasher)
+		return -ENOMEM;
+	if (!compress)
+		return 0;
+	out->zstd = ZSTD_createCCtx();
+	out->buf = malloc(CFS_OUT);
+	if (!out->zstd || !out->buf)
+		return -ENOMEM;
+	(void)ZSTD_CCtx_setParameter(out->zstd, ZSTD_c_compressionLevel,
+				     CFS_ZSTD_LEVEL);
+	(void)ZSTD_CCtx_setParameter(out->zstd, ZSTD_c_checksumFlag, 1);
+	return 0;
+}
+
+static int cfs_out_put(struct cfs_out *out, const void *data, size_t len)
+{
+	ql_hasher_update(out->hasher, data, len);
+	if (fwrite(data, 1, len, out->file) != len)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static int cfs_out_zstd(struct cfs_out *out, const void *data, size_t len,
+			ZSTD_EndDirective mode)
+{
+	ZSTD_inBuffer in = { data, len, 0 };
+	size_t left;
+
+	do {
+		ZSTD_outBuffer o = { out->buf, CFS_OUT, 0 };
+		int r;
+
+		left = ZSTD_compressStream2(out->zstd, &o, &in, mode);
+		if (ZSTD_isError(left))
+			return -ENOMEM; /* all that can fail with sound input */
+		r = cfs_out_put(out, out->buf, o.pos);
+		if (r < 0)
+			return r;
+	} while (in.pos < in.size || (mode == ZSTD_e_end && left > 0));
+	return 0;
+}
 
 static ssize_t cfs_write_cb(void *arg, void *data, size_t len)
 {
 	struct cfs_out *out = arg;
+	int r = out->zstd ? cfs_out_zstd(out, data, len, ZSTD_e_continue)
+			  : cfs_out_put(out, data, len);
 
-	ql_hasher_update(out->hasher, data, len);
-	return (ssize_t)fwrite(data, 1, len, out->file);
+	if (r == 0)
+		return (ssize_t)len;
+	errno = -r;
+	return -1;
 }
 
 static int cfs_write_file(struct lcfs_node_s *root, struct cfs_out *out,
@@ -147,6 +217,8 @@ static int cfs_write_file(struct lcfs_node_s *root, struct cfs_out *out,
 	if (lcfs_write_to(root, &options) < 0)
 		r = errno ? -errno : -EIO;
 	(void)pthread_mutex_unlock(&cfs_writing);
+	if (r == 0 && out->zstd)
+		r = cfs_out_zstd(out, NULL, 0, ZSTD_e_end);
 	if (r == 0 && (fflush(out->file) != 0 || fsync(fileno(out->file)) < 0))
 		r = -errno;
 	if (r == 0)
@@ -155,26 +227,21 @@ static int cfs_write_file(struct lcfs_node_s *root, struct cfs_out *out,
 }
 
 int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
-		 const char *path, struct ql_digest *ret_digest,
+		 const char *path, bool compress, struct ql_digest *ret_digest,
 		 struct ql_error *err)
 {
 	struct cfs_out out = { 0 };
 	struct ql_digest digest;
 	int fd = openat(root_fd, tmp_path,
 			O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
-	int r = 0;
+	int r;
 
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "%s", tmp_path);
-	out.file = fdopen(fd, "w");
-	out.hasher = ql_hasher_new();
-	if (!out.file || !out.hasher)
-		r = -ENOMEM;
+	r = cfs_out_init(&out, fd, compress);
 	if (r == 0)
 		r = cfs_write_file(root, &out, &digest);
-	ql_hasher_free(out.hasher);
-	if (out.file ? fclose(out.file) != 0 : close(fd) < 0)
-		r = r ? r : -errno;
+	cfs_out_release(&out);
 	if (r == 0 && renameat(root_fd, tmp_path, root_fd, path) < 0)
 		r = -errno;
 	if (r < 0) {
@@ -191,6 +258,15 @@ char *ql_cfs_path(const char *dir, const struct ql_digest *digest,
 	char hex[QL_DIGEST_HEX + 1];
 
 	(void)snprintf(buf, QL_CFS_PATH, "%s/%s.cfs", dir,
+		       ql_digest_hex(digest, hex));
+	return buf;
+}
+
+char *ql_layer_path(const struct ql_digest *digest, char buf[QL_CFS_PATH])
+{
+	char hex[QL_DIGEST_HEX + 1];
+
+	(void)snprintf(buf, QL_CFS_PATH, "layers/%s.cfs.zst",
 		       ql_digest_hex(digest, hex));
 	return buf;
 }

@@ -76,15 +76,13 @@ int ql_file_digest(int root_fd, const char *path, struct ql_digest *ret_digest,
 }
 
 /* A tree's file against its record.  True where it is what was written. */
-static bool fsck_cfs(struct fsck *fs, const char *dir,
-		     const struct ql_digest *name, const struct ql_digest *want)
+static bool fsck_cfs(struct fsck *fs, const char *path,
+		     const struct ql_digest *want)
 {
-	char path[QL_CFS_PATH];
 	struct ql_error err = QL_ERROR_INIT;
 	struct ql_digest have;
 	uint64_t size;
 
-	(void)ql_cfs_path(dir, name, path);
 	if (ql_file_digest(fs->store->root_fd, path, &have, &size, &err) < 0) {
 		fsck_finding(fs, "%s", err.text);
 		return false;
@@ -116,6 +114,7 @@ static int fsck_layer(const void *key, size_t key_len, const void *value,
 	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
 	struct ql_error err = QL_ERROR_INIT;
 	struct ql_layer_info info;
+	char path[QL_CFS_PATH];
 	int r;
 
 	fs->stats.layers++;
@@ -123,7 +122,7 @@ static int fsck_layer(const void *key, size_t key_len, const void *value,
 		fsck_finding(fs, "catalogue: a layer's record is malformed");
 		return 0;
 	}
-	if (!fsck_cfs(fs, "layers", &info.diff_id, &info.cfs))
+	if (!fsck_cfs(fs, ql_layer_path(&info.diff_id, path), &info.cfs))
 		return 0;
 	r = ql_tree_open_layer(fs->store, &info.diff_id, &tree, &err);
 	if (r == 0)
@@ -155,6 +154,7 @@ static int fsck_image(const void *key, size_t key_len, const void *value,
 	struct fsck *fs = arg;
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
+	char path[QL_CFS_PATH];
 	char a[QL_DIGEST_TEXT + 1];
 	char b[QL_DIGEST_TEXT + 1];
 	int r = ql_record_parse_image(key, key_len, value, len, &info);
@@ -166,7 +166,8 @@ static int fsck_image(const void *key, size_t key_len, const void *value,
 	}
 	if (r < 0)
 		return r;
-	(void)fsck_cfs(fs, "images", &info.manifest, &info.cfs);
+	(void)fsck_cfs(fs, ql_cfs_path("images", &info.manifest, path),
+		       &info.cfs);
 	for (uint32_t i = 0; i < info.n_layers; i++)
 		if (!set_has(&fs->layers, &info.layers[i]))
 			fsck_finding(fs, "image %s: layer %s is not here",

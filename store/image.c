@@ -23,6 +23,7 @@ static void image_trees_release(struct image_trees *t)
 	for (size_t i = 0; i < t->n; i++)
 		ql_tree_close(t->trees[i]);
 	free(t->trees);
+	*t = (struct image_trees){ 0 };
 }
 
 static int image_open_layers(struct ql_store *store,
@@ -104,24 +105,36 @@ static int image_record(struct ql_store *store,
 	return ql_txn_commit(txn, err);
 }
 
+static int image_write_tree(struct ql_store *store, struct ql_image_info *info,
+			    struct ql_error *err)
+{
+	_cleanup_(image_trees_release) struct image_trees t = { 0 };
+	_cleanup_(ql_cfs_node_freep) struct lcfs_node_s *root = NULL;
+	char path[QL_CFS_PATH];
+	char tmp[QL_CFS_PATH];
+	int r = image_open_layers(store, info, &t, err);
+
+	if (r == 0)
+		r = ql_merge(t.trees, t.n, info, &root, err);
+	if (r < 0)
+		return r;
+	image_trees_release(&t); /* before the library makes its copy */
+	(void)ql_cfs_path("images", &info->manifest, path);
+	(void)ql_cfs_path("partial", &info->manifest, tmp);
+	return ql_cfs_write(root, store->root_fd, tmp, path, false, &info->cfs,
+			    err);
+}
+
 int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 		   const char *name, struct ql_error *err)
 {
-	_cleanup_(image_trees_release) struct image_trees t = { 0 };
 	_cleanup_(ql_name_lock_release) struct ql_name_lock lock = { .fd = -1 };
-	char path[QL_CFS_PATH];
-	char tmp[QL_CFS_PATH];
 	int r = ql_store_need_write(store, err);
 
 	if (r == 0)
 		r = ql_name_lock_init(store, &info->manifest, &lock, err);
 	if (r == 0)
-		r = image_open_layers(store, info, &t, err);
-	if (r < 0)
-		return r;
-	(void)ql_cfs_path("images", &info->manifest, path);
-	(void)ql_cfs_path("partial", &info->manifest, tmp);
-	r = ql_merge(t.trees, t.n, store->root_fd, tmp, path, info, err);
+		r = image_write_tree(store, info, err);
 	if (r < 0)
 		return r;
 	if (syncfs(store->root_fd) < 0)

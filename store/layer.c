@@ -273,7 +273,7 @@ static int layer_finish(struct ql_store *store, struct layer_import *imp,
 	char tmp[QL_CFS_PATH];
 	int r;
 
-	(void)ql_cfs_path("layers", &imp->info->diff_id, path);
+	(void)ql_layer_path(&imp->info->diff_id, path);
 	(void)ql_cfs_path("partial", &imp->info->diff_id, tmp);
 	r = ql_layertree_write(imp->lt, store->root_fd, tmp, path,
 			       &imp->info->cfs, err);

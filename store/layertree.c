@@ -462,7 +462,7 @@ int ql_layertree_write(struct ql_layertree *lt, int root_fd,
 	/* The library has its copy, and is about to make another. */
 	lt_drop(lt);
 	if (r == 0)
-		r = ql_cfs_write(root, root_fd, tmp_path, path, ret_digest,
-				 err);
+		r = ql_cfs_write(root, root_fd, tmp_path, path, true,
+				 ret_digest, err);
 	return r;
 }

@@ -322,9 +322,8 @@ static int merge_build(struct merge *m, struct lcfs_node_s **ret_root,
 	return r;
 }
 
-int ql_merge(struct ql_tree *const *trees, size_t n, int root_fd,
-	     const char *tmp_path, const char *path, struct ql_image_info *info,
-	     struct ql_error *err)
+int ql_merge(struct ql_tree *const *trees, size_t n, struct ql_image_info *info,
+	     struct lcfs_node_s **ret_root, struct ql_error *err)
 {
 	_cleanup_(ql_cfs_node_freep) struct lcfs_node_s *root = NULL;
 	struct merge m = { .info = info };
@@ -335,10 +334,7 @@ int ql_merge(struct ql_tree *const *trees, size_t n, int root_fd,
 	if (r == 0)
 		r = merge_build(&m, &root, err);
 	tdestroy(m.map, free);
-	for (size_t i = 0; i < n; i++)
-		ql_tree_relax(trees[i]);
 	if (r == 0)
-		r = ql_cfs_write(root, root_fd, tmp_path, path, &info->cfs,
-				 err);
+		*ret_root = ql_take_ptr(root);
 	return r;
 }

@@ -178,8 +178,7 @@ static void removal_unlink(struct removal *rm, struct ql_remove_stats *stats)
 		       ql_cfs_path("images", &rm->image.manifest, path), 0);
 	for (size_t i = 0; i < rm->layers.n; i++)
 		(void)unlinkat(rm->store->root_fd,
-			       ql_cfs_path("layers",
-					   &rm->layers.items[i].digest, path),
+			       ql_layer_path(&rm->layers.items[i].digest, path),
 			       0);
 	for (size_t i = 0; i < rm->objects.n; i++) {
 		const struct ql_object_use *use = &rm->objects.items[i];

@@ -361,9 +361,10 @@ QL_DEFINE_CLEANUP(struct lcfs_node_s *, ql_cfs_node_free)
 /* Takes child on success. */
 int ql_cfs_add(struct lcfs_node_s *parent, struct lcfs_node_s *child,
 	       const char *name, struct ql_error *err);
-/* Writes tmp_path below root_fd, makes it durable and renames it to path. */
+/* Writes tmp_path below root_fd, makes it durable and renames it to path;
+ * compress: as one zstd frame.  The digest is of what is on disk. */
 int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
-		 const char *path, struct ql_digest *ret_digest,
+		 const char *path, bool compress, struct ql_digest *ret_digest,
 		 struct ql_error *err);
 
 /* ---- stack.c: what a stack of layers says about a name ---- */
@@ -415,10 +416,10 @@ bool ql_xattr_is(const struct ql_xattr *x, const char *name);
 
 /* ---- merge.c: a stack of layers as one tree ---- */
 
-/* trees: lowest first.  The written image's inodes and file bytes. */
-int ql_merge(struct ql_tree *const *trees, size_t n, int root_fd,
-	     const char *tmp_path, const char *path, struct ql_image_info *info,
-	     struct ql_error *err);
+/* trees: lowest first.  The merged tree (owned), and info's counts of its
+ * inodes and bytes; the layers' trees are not needed after it. */
+int ql_merge(struct ql_tree *const *trees, size_t n, struct ql_image_info *info,
+	     struct lcfs_node_s **ret_root, struct ql_error *err);
 
 /* ---- image.c ---- */
 
@@ -430,14 +431,20 @@ int ql_image_own_objects(const struct ql_store *store,
 /* ---- paths of metadata ---- */
 
 enum { QL_CFS_PATH = 80 };
-/* "layers/<hex>.cfs" and the like; returns buf. */
+/* "images/<hex>.cfs" and the like; returns buf. */
 char *ql_cfs_path(const char *dir, const struct ql_digest *digest,
 		  char buf[QL_CFS_PATH]);
+/* "layers/<hex>.cfs.zst"; returns buf. */
+char *ql_layer_path(const struct ql_digest *digest, char buf[QL_CFS_PATH]);
 /* Digest of a whole file below root_fd. */
 int ql_file_digest(int root_fd, const char *path, struct ql_digest *ret_digest,
 		   uint64_t *ret_size, struct ql_error *err);
 
 /* ---- tree.c ---- */
+
+/* Over memory from malloc(3), taken on success. */
+int ql_tree_open_own(void *data, size_t len, struct ql_tree **ret_tree,
+		     struct ql_error *err);
 
 enum {
 	QL_TREE_BLOCK_BITS = 12,

@@ -4,7 +4,8 @@
  *
  *   objects/ab/cdef…     a file's content, named by its sha256, mode 0444
  *   images/<digest>.cfs  the merged tree of one image: a composefs image
- *   layers/<digest>.cfs  the entries of one layer, whiteouts by their OCI names
+ *   layers/<digest>.cfs.zst  the entries of one layer, whiteouts by their OCI
+ *                        names: a composefs image in one zstd frame
  *   partial/             files being written, and locks of layers being filled
  *   catalog/             the LMDB environment (grammar: catalog.c)
  *   lock                 shared by whoever adds, exclusive to whoever removes
@@ -79,7 +80,7 @@ struct ql_layer_info {
 	uint64_t tar_size;	  /* bytes */
 	uint64_t entries;	  /* tar entries that are files, folders, … */
 	uint64_t file_bytes;	  /* sum of the regular files' sizes */
-	struct ql_digest cfs;	  /* of layers/<diff_id>.cfs */
+	struct ql_digest cfs;	  /* of layers/<diff_id>.cfs.zst */
 };
 
 struct ql_layer_stats {

@@ -54,6 +54,7 @@ static const uint32_t erofs_magic = 0xe0f5e1e2;
 
 struct ql_tree {
 	const uint8_t *map; /* owned where fd >= 0, else borrowed */
+	void *memory;	    /* owned; what map is, of ql_tree_open_own() */
 	size_t len;
 	int fd; /* owned; holds the image's lock; -1: over memory */
 	bool has_acl;
@@ -167,6 +168,16 @@ int ql_tree_open_mem(const void *data, size_t len, struct ql_tree **ret_tree,
 	return 0;
 }
 
+int ql_tree_open_own(void *data, size_t len, struct ql_tree **ret_tree,
+		     struct ql_error *err)
+{
+	int r = ql_tree_open_mem(data, len, ret_tree, err);
+
+	if (r == 0)
+		(*ret_tree)->memory = data;
+	return r;
+}
+
 int ql_tree_open_fd(int fd, struct ql_tree **ret_tree, struct ql_error *err)
 {
 	struct ql_tree *tree = NULL;
@@ -191,17 +202,16 @@ int ql_tree_open_fd(int fd, struct ql_tree **ret_tree, struct ql_error *err)
 	return 0;
 }
 
-static int open_named(const struct ql_store *store, const char *folder,
-		      const struct ql_digest *digest, struct ql_tree **ret_tree,
-		      struct ql_error *err)
+int ql_tree_open_image(const struct ql_store *store,
+		       const struct ql_digest *manifest,
+		       struct ql_tree **ret_tree, struct ql_error *err)
 {
-	char hex[QL_DIGEST_HEX + 1], path[QL_DIGEST_HEX + 16];
-	_cleanup_close_ int fd = -1;
+	char path[QL_CFS_PATH];
+	_cleanup_close_ int fd = openat(ql_store_root_fd(store),
+					ql_cfs_path("images", manifest, path),
+					O_RDONLY | O_CLOEXEC);
 	int r;
 
-	(void)snprintf(path, sizeof(path), "%s/%s.cfs", folder,
-		       ql_digest_hex(digest, hex));
-	fd = openat(ql_store_root_fd(store), path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "%s", path);
 	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
@@ -215,20 +225,6 @@ static int open_named(const struct ql_store *store, const char *folder,
 	return 0;
 }
 
-int ql_tree_open_image(const struct ql_store *store,
-		       const struct ql_digest *manifest,
-		       struct ql_tree **ret_tree, struct ql_error *err)
-{
-	return open_named(store, "images", manifest, ret_tree, err);
-}
-
-int ql_tree_open_layer(const struct ql_store *store,
-		       const struct ql_digest *diff_id,
-		       struct ql_tree **ret_tree, struct ql_error *err)
-{
-	return open_named(store, "layers", diff_id, ret_tree, err);
-}
-
 void ql_tree_close(struct ql_tree *tree)
 {
 	if (!tree)
@@ -238,6 +234,7 @@ void ql_tree_close(struct ql_tree *tree)
 		/* No LOCK_UN: a forked server keeps the lock by its copy. */
 		(void)close(tree->fd);
 	}
+	free(tree->memory);
 	free(tree);
 }
 
