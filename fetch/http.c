@@ -22,6 +22,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -218,7 +219,11 @@ static bool commands_run(struct ql_http *http)
 static void *io_main(void *arg)
 {
 	struct ql_http *http = arg;
+	sigset_t all;
 
+	/* Others handle signals; a SIGPIPE of OpenSSL's is not to kill us. */
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_BLOCK, &all, NULL);
 	while (commands_run(http)) {
 		int running, left;
 		CURLMsg *msg;

@@ -106,16 +106,6 @@ static int param_parse(struct ql_challenge *c, bool keep, const char *name,
 	return keep ? param_keep(c, name, len, ql_buf_str(&value), err) : 0;
 }
 
-/* A token68 ends in any number of '='; a parameter's '=' has a value. */
-static bool is_param(const char *s)
-{
-	s = skip_space(s);
-	if (*s != '=')
-		return false;
-	s = skip_space(s + 1);
-	return *s != '\0' && *s != '=' && *s != ',';
-}
-
 static bool token_is(const char *s, size_t len, const char *name)
 {
 	return strlen(name) == len && strncasecmp(s, name, len) == 0;
@@ -141,7 +131,8 @@ int ql_challenge_parse(const char *header, struct ql_challenge *ret_challenge,
 			return ql_error_set(err, -EBADMSG,
 					    "not a challenge: \"%s\"", s);
 		s += len;
-		if (is_param(s)) {
+		/* Or the end of a token68, of which nothing is kept either. */
+		if (*skip_space(s) == '=') {
 			int r = param_parse(&c, keep, token, &s, err);
 
 			if (r < 0)

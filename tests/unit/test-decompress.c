@@ -244,13 +244,18 @@ static void zeros_pad_a_gzip_stream_and_nothing_else_does(void **state)
 	_cleanup_buf_ struct ql_buf plain = QL_BUF_INIT(BUF_MAX);
 	_cleanup_buf_ struct ql_buf in = QL_BUF_INIT(BUF_MAX);
 	static const char zeros[70000];
+	size_t len;
 
 	(void)state;
 	plain_make(&plain);
 	pipe_through("gzip -c", plain.data, plain.len, &in);
 	(void)ql_buf_add(&in, zeros, sizeof(zeros));
 	expect_same(&in, &plain);
+	len = in.len;
 	(void)ql_buf_add_u8(&in, 'x');
+	expect_error(&in, -EBADMSG, "garbage");
+	in.len = len;
+	pipe_through("gzip -c", "abc", 3, &in);
 	expect_error(&in, -EBADMSG, "garbage");
 }
 

@@ -286,6 +286,9 @@ static void best_platform_is_chosen(void **state)
 						      PLATFORM("linux", "amd64",
 							       "")));
 	static const char none[] = INDEX(ENTRY(D1, ""));
+	static const char twice[] =
+		INDEX(ENTRY(D1, PLATFORM("linux", "amd64", "")) "," ENTRY(
+			D2, PLATFORM("linux", "amd64", "")));
 	static const char both[] = INDEX(
 		ENTRY(D1, "") "," ENTRY(D2, PLATFORM("linux", "amd64", "")));
 
@@ -295,6 +298,7 @@ static void best_platform_is_chosen(void **state)
 	assert_int_equal(select_for(arms, "linux/amd64", NULL), 2);
 	assert_int_equal(select_for(none, "linux/amd64", NULL), 1);
 	assert_int_equal(select_for(both, "linux/amd64", NULL), 2);
+	assert_int_equal(select_for(twice, "linux/amd64", NULL), 1);
 }
 
 static void missing_platform_is_told_with_what_there_is(void **state)
