@@ -115,24 +115,48 @@ static int env_default(json_t *env, const char *name, const char *value)
 								    : -ENOMEM;
 }
 
-/* What is given comes first: runtimes take the first of two. */
+/* One of the same name gives way: of two, a program may take either. */
+static int env_set(json_t *env, const char *variable)
+{
+	size_t len = strcspn(variable, "=");
+	json_t *s = json_string(variable);
+	size_t i;
+	json_t *v;
+
+	if (!s)
+		return -EINVAL;
+	json_array_foreach (env, i, v) {
+		const char *old = json_string_value(v);
+
+		if (strncmp(old, variable, len) == 0 && old[len] == '=')
+			return json_array_set_new(env, i, s) < 0 ? -ENOMEM : 0;
+	}
+	return json_array_append_new(env, s) < 0 ? -ENOMEM : 0;
+}
+
+/* The image's variables, then those given, then what every program expects. */
 static int bundle_env(const json_t *config, const struct ql_cli *cli,
 		      const struct ql_user *user, json_t **ret_env,
 		      struct ql_error *err)
 {
 	_cleanup_json_ json_t *env = json_array();
 	int r = env ? 0 : -ENOMEM;
+	size_t at;
+	json_t *v;
 
+	json_array_foreach (json_object_get(config, "Env"), at, v)
+		if (r == 0 && json_is_string(v))
+			r = env_set(env, json_string_value(v));
 	for (size_t i = 0; i < cli->n_env && r == 0; i++) {
 		if (!strchr(cli->env[i], '='))
 			return ql_error_set(err, -EINVAL,
 					    "--env %s: NAME=VALUE is wanted",
 					    cli->env[i]);
-		if (json_array_append_new(env, json_string(cli->env[i])) < 0)
-			r = -ENOMEM;
+		r = env_set(env, cli->env[i]);
+		if (r == -EINVAL)
+			return ql_error_set(err, r, "--env %s: it is not UTF-8",
+					    cli->env[i]);
 	}
-	if (r == 0)
-		r = append_all(env, json_object_get(config, "Env"));
 	if (r == 0)
 		r = env_default(env, "PATH",
 				"/usr/local/sbin:/usr/local/bin:/usr/sbin:"
@@ -148,10 +172,14 @@ static int bundle_env(const json_t *config, const struct ql_cli *cli,
 	return 0;
 }
 
+/* The first group is among them: else a program sheds it by setgid(2), and
+ * with it what a file's mode denies that group (CVE-2022-36109). */
 static json_t *bundle_groups(const struct ql_user *user)
 {
 	json_t *groups = json_array();
 
+	(void)json_array_append_new(groups,
+				    json_integer((json_int_t)user->gid));
 	for (size_t i = 0; i < user->n_groups; i++)
 		(void)json_array_append_new(
 			groups, json_integer((json_int_t)user->groups[i]));
