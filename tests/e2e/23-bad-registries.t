@@ -11,6 +11,12 @@ head -c 1500000 /dev/urandom >"$TMP/rootfs/bin/random"
 seq 1 200000 >"$TMP/rootfs/bin/numbers"
 tar -C "$TMP/rootfs" -cf "$TMP/layer.tar" .
 make_image "$TMP/oci" v1 "$TMP/layer.tar:gzip" >/dev/null || bail "make_image"
+for n in 1 2; do
+	echo "$n" >"$TMP/rootfs/n"
+	tar -C "$TMP/rootfs" -cf "$TMP/$n.tar" n
+done
+make_image "$TMP/oci" v2 "$TMP/layer.tar:gzip" "$TMP"/{1,2}.tar:gzip \
+	>/dev/null || bail "make_image"
 echo '{"connect_seconds": 2, "stall_seconds": 1, "retries": 3}' \
 	>"$TMP/conf/registries.json"
 export REGISTRY_AUTH_FILE=$TMP/auth.json QUICKLAYER_ROOT=$TMP/store
@@ -78,8 +84,8 @@ good flaky "500, 502, 503 and 504 that pass"
 good redirect "a layer on another host"
 is "$(requests "^$OTHER .* -\$")" 2 "... which does not see who asks"
 is "$(requests "^$OTHER ")" 2 "... and is asked once for each blob"
-good expired "a token that is found expired by 403"
-is "$(requests '^[0-9]+ GET /token')" 2 "... is renewed once"
+good expired "a token that three layers at once find expired"
+is "$(requests '^[0-9]+ GET /token')" 2 "... is renewed once, for all layers"
 
 # ---- what cannot ----
 

@@ -4,9 +4,10 @@
 
     badregistry.py LAYOUT PORTFILE LOG
 
-serves the image "v1" of an OCI layout under /v2/<wrong>/, on two loopback
-ports (written to PORTFILE), of which the second plays another host.  Every
-request is a line of LOG: port, method, path, Range, Authorization ("-": none).
+serves the image "v1" of an OCI layout (for "expired" it is "v2", of several
+layers) under /v2/<wrong>/, on two loopback ports (written to PORTFILE), of
+which the second plays another host.  Every request is a line of LOG: port,
+method, path, Range, Authorization ("-": none).
 
 What is wrong with each is the docstring of its function in Wrong.
 """
@@ -46,12 +47,12 @@ def count(what):
         return seen[what] - 1
 
 
-def top():
+def top(tag):
     with open(os.path.join(layout, "index.json")) as f:
         for m in json.load(f)["manifests"]:
-            if m["annotations"]["org.opencontainers.image.ref.name"] == "v1":
+            if m["annotations"]["org.opencontainers.image.ref.name"] == tag:
                 return m["digest"]
-    raise KeyError("v1")
+    raise KeyError(tag)
 
 
 def index_of(data, kind):
@@ -64,8 +65,8 @@ def index_of(data, kind):
 class Image:
     """The image, with its layer replaced, under digests that are right."""
 
-    def __init__(self, change=None, config=None):
-        doc = json.loads(blob(top()))
+    def __init__(self, change=None, config=None, tag="v1"):
+        doc = json.loads(blob(top(tag)))
         self.blobs = {}
         if change:
             data = change(blob(doc["layers"][0]["digest"]))
@@ -78,6 +79,7 @@ class Image:
         self.manifest = json.dumps(doc).encode()
         self.blobs[digest(self.manifest)] = self.manifest
         self.layer = doc["layers"][0]["digest"]
+        self.config = doc["config"]["digest"]
 
     def get(self, name):
         return self.blobs.get(name) or blob(name)
@@ -412,16 +414,20 @@ class Wrong:
         h.answer(302, Location="file:///etc/passwd")
 
     def expired(h, what, name):
-        """As ECR: a token that has run out is a 403 without a challenge."""
+        """As ECR: a token that has run out is a 403 without a challenge; and
+        all layers are refused together."""
+        image = Image(tag="v2")
         realm = "http://127.0.0.1:%d/token" % ports[0]
         token = h.headers.get("Authorization")
         if not token:
             h.answer(401, WWW_Authenticate='Bearer realm="%s",service="lab"' %
                      realm)
-        elif what == "blobs" and token == "Bearer t0":
+        elif (what == "blobs" and name != image.config and
+                token == "Bearer t0"):
+            time.sleep(0.5)
             h.answer(403)
         else:
-            h.image(what, name)
+            h.image(what, name, image)
 
     def forbidden(h, what, name):
         """Nobody may, whatever the token."""
