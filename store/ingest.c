@@ -240,7 +240,8 @@ int ql_ingest_begin(struct ql_ingest *ing, uint64_t size, struct ql_error *err)
 {
 	if (ing->fd >= 0)
 		(void)close(ql_take_fd(&ing->fd));
-	ql_hasher_reset(ing->hasher);
+	if (ql_hasher_reset(ing->hasher) < 0)
+		return ql_error_nomem(err);
 	ing->len = 0;
 	if (size <= INGEST_SMALL)
 		return 0;

@@ -117,9 +117,9 @@ void ql_hasher_free(struct ql_hasher *h)
 	free(h);
 }
 
-void ql_hasher_reset(struct ql_hasher *h)
+int ql_hasher_reset(struct ql_hasher *h)
 {
-	(void)EVP_DigestInit_ex(h->ctx, h->md, NULL);
+	return EVP_DigestInit_ex(h->ctx, h->md, NULL) ? 0 : -ENOMEM;
 }
 
 void ql_hasher_update(struct ql_hasher *h, const void *data, size_t len)

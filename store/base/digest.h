@@ -43,7 +43,7 @@ int ql_digest_of(const void *data, size_t len, struct ql_digest *ret_digest);
 struct ql_hasher;
 struct ql_hasher *ql_hasher_new(void); /* NULL: out of memory */
 void ql_hasher_free(struct ql_hasher *h);
-void ql_hasher_reset(struct ql_hasher *h);
+int ql_hasher_reset(struct ql_hasher *h); /* 0 or -ENOMEM: not to be used */
 void ql_hasher_update(struct ql_hasher *h, const void *data, size_t len);
 /* After it the hasher must be reset before it is used again. */
 void ql_hasher_final(struct ql_hasher *h, struct ql_digest *ret_digest);

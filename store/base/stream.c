@@ -136,6 +136,7 @@ struct verify_stream {
 	uint64_t size; /* stated */
 	uint64_t done;
 	bool ended;
+	bool wrong; /* its digest was; it stays so */
 };
 
 static int verify_end(struct verify_stream *v, struct ql_error *err)
@@ -144,6 +145,8 @@ static int verify_end(struct verify_stream *v, struct ql_error *err)
 	char have[QL_DIGEST_TEXT + 1];
 	struct ql_digest d;
 
+	if (v->wrong)
+		return ql_error_set(err, -EBADMSG, "the digest was wrong");
 	if (v->ended)
 		return 0;
 	if (v->size != UINT64_MAX && v->done != v->size)
@@ -156,8 +159,7 @@ static int verify_end(struct verify_stream *v, struct ql_error *err)
 		return 0;
 	ql_hasher_final(v->hasher, &d);
 	if (!ql_digest_equal(&d, &v->digest)) {
-		ql_hasher_reset(v->hasher);
-		v->ended = false;
+		v->wrong = true;
 		return ql_error_set(err, -EBADMSG, "digest is %s, not %s",
 				    ql_digest_text(&d, have),
 				    ql_digest_text(&v->digest, want));

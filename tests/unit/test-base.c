@@ -158,7 +158,7 @@ static void a_hasher_takes_pieces_and_starts_over(void **state)
 		ql_hasher_update(h, "llo", 3);
 		ql_hasher_final(h, &d);
 		assert_string_equal(ql_digest_hex(&d, hex), hello_hex);
-		ql_hasher_reset(h);
+		assert_int_equal(ql_hasher_reset(h), 0);
 	}
 	ql_hasher_free(h);
 	ql_hasher_free(NULL);
