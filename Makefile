@@ -100,11 +100,14 @@ define LINK_TEST
 	@echo "  TEST  $@"
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(DEP_CFLAGS) -MMD -MP $(LDFLAGS) -o $@ \
-		$(filter %.c,$^) $(LIB) -lcmocka $(DEP_LIBS)
+		$(filter %.c %.o,$^) $(LIB) -lcmocka $(DEP_LIBS)
 endef
 
 $(UNIT_BIN) $(LAB_BIN): $(B)/%: %.c $(LIB) | setup-test
 	$(LINK_TEST)
+
+# What of tools/ is tested by itself.
+$(B)/tests/unit/test-human: $(B)/tools/human.o
 
 $(FUZZ_BIN): $(B)/%: %.c tests/fuzz/replay.c $(LIB) | setup-test
 	$(LINK_TEST)

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * tools/human.c: numbers and names as people read them.  The command's files
- * are in no library, so the one under test is compiled in here.
- */
+/* tools/human.c: numbers and names as people read them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
 
-#include "tools/human.c"
+#include <time.h>
+
+#include "tools/cli.h"
 
 static void bytes_have_three_digits_at_most(void **state)
 {
