@@ -18,7 +18,7 @@
 enum {
 	ARENA_CHUNK = 256 << 10,
 	LT_BUCKETS_FIRST = 1 << 10,
-	LT_ENTRIES_MAX = 1 << 22,
+	LT_ENTRIES_MAX = 1 << 20,
 };
 
 struct arena_chunk {
@@ -39,7 +39,7 @@ struct lt_name {
 	struct lt_name *hash_next;
 	struct lt_name *sibling;
 	struct lt_inode *dir;
-	struct lt_inode *inode; /* NULL: replaced by nothing */
+	struct lt_inode *inode;
 	uint32_t hash;
 	uint16_t len;
 	char name[]; /* NUL-terminated */
@@ -424,28 +424,57 @@ static int lt_node(struct lt_inode *inode, struct lcfs_node_s **ret_node,
 	return r;
 }
 
+static int lt_name_cmp(const void *a, const void *b)
+{
+	return strcmp((*(struct lt_name *const *)a)->name,
+		      (*(struct lt_name *const *)b)->name);
+}
+
+/* A folder's names in order: the library inserts one at the end at once, and
+ * one before others by moving them. */
+static int lt_sorted(const struct lt_inode *dir, struct lt_name ***ret_names,
+		     size_t *ret_n)
+{
+	struct lt_name **names;
+	size_t n = 0;
+
+	for (const struct lt_name *c = dir->first; c; c = c->sibling)
+		n++;
+	names = calloc(n + 1, sizeof(struct lt_name *));
+	if (!names)
+		return -ENOMEM;
+	n = 0;
+	for (struct lt_name *c = dir->first; c; c = c->sibling)
+		names[n++] = c;
+	qsort(names, n, sizeof(struct lt_name *), lt_name_cmp);
+	*ret_names = names;
+	*ret_n = n;
+	return 0;
+}
+
 /* Depth is bounded by QL_PATH_MAX / 2. */
 static int lt_fill(struct lt_inode *dir, struct ql_error *err) // NOLINT
 {
-	for (struct lt_name *n = dir->first; n; n = n->sibling) {
-		_cleanup_(ql_cfs_node_freep) struct lcfs_node_s *node = NULL;
-		int r;
+	_cleanup_free_ struct lt_name **names = NULL;
+	size_t n;
+	int r = lt_sorted(dir, &names, &n);
 
-		if (!n->inode)
-			continue;
-		r = lt_node(n->inode, &node, err);
+	if (r < 0)
+		return ql_error_nomem(err);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		_cleanup_(ql_cfs_node_freep) struct lcfs_node_s *node = NULL;
+		struct lt_inode *inode = names[i]->inode;
+
+		r = lt_node(inode, &node, err);
 		if (r == 0)
-			r = ql_cfs_add(dir->node, node, n->name, err);
+			r = ql_cfs_add(dir->node, node, names[i]->name, err);
 		if (r < 0)
 			return r;
 		(void)ql_take_ptr(node);
-		if (S_ISDIR(n->inode->meta.mode)) {
-			r = lt_fill(n->inode, err);
-			if (r < 0)
-				return r;
-		}
+		if (S_ISDIR(inode->meta.mode))
+			r = lt_fill(inode, err);
 	}
-	return 0;
+	return r;
 }
 
 int ql_layertree_write(struct ql_layertree *lt, int root_fd,
