@@ -196,12 +196,6 @@ static int fsck_name(const void *key, size_t key_len, const void *value,
 
 /* ---- objects ---- */
 
-static int use_cmp(const void *a, const void *b)
-{
-	return ql_digest_cmp(&((const struct ql_object_use *)a)->digest,
-			     &((const struct ql_object_use *)b)->digest);
-}
-
 static void fsck_object_needed(struct fsck *fs, const struct ql_object_use *use,
 			       uint32_t users)
 {
@@ -232,13 +226,13 @@ static void fsck_needed(struct fsck *fs)
 
 	if (fs->needed.n > 0)
 		qsort(fs->needed.items, fs->needed.n, sizeof(*fs->needed.items),
-		      use_cmp);
+		      ql_object_use_cmp);
 	while (i < fs->needed.n) {
 		const struct ql_object_use *use = &fs->needed.items[i];
 		uint32_t users = 0;
 
 		for (; i < fs->needed.n &&
-		       use_cmp(use, &fs->needed.items[i]) == 0;
+		       ql_object_use_cmp(use, &fs->needed.items[i]) == 0;
 		     i++)
 			users++;
 		fsck_object_needed(fs, use, users);
@@ -259,8 +253,9 @@ static void fsck_object_file(struct fsck *fs, const char *path,
 	else if (!ql_digest_equal(&have, want))
 		fsck_finding(fs, "%s: its content has another digest", path);
 	fs->stats.bytes += size;
-	if (fs->needed.n == 0 || !bsearch(&key, fs->needed.items, fs->needed.n,
-					  sizeof(*fs->needed.items), use_cmp))
+	if (fs->needed.n == 0 ||
+	    !bsearch(&key, fs->needed.items, fs->needed.n,
+		     sizeof(*fs->needed.items), ql_object_use_cmp))
 		fs->stats.unreferenced++;
 }
 

@@ -38,7 +38,7 @@ int ql_object_set_add(struct ql_object_set *set, const struct ql_digest *digest,
 	return 0;
 }
 
-static int use_cmp(const void *a, const void *b)
+int ql_object_use_cmp(const void *a, const void *b)
 {
 	return ql_digest_cmp(&((const struct ql_object_use *)a)->digest,
 			     &((const struct ql_object_use *)b)->digest);
@@ -50,9 +50,9 @@ void ql_object_set_sort(struct ql_object_set *set)
 
 	if (set->n == 0)
 		return;
-	qsort(set->items, set->n, sizeof(*set->items), use_cmp);
+	qsort(set->items, set->n, sizeof(*set->items), ql_object_use_cmp);
 	for (size_t i = 1; i < set->n; i++)
-		if (use_cmp(&set->items[n], &set->items[i]) != 0)
+		if (ql_object_use_cmp(&set->items[n], &set->items[i]) != 0)
 			set->items[++n] = set->items[i];
 	set->n = n + 1;
 }

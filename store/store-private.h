@@ -132,6 +132,8 @@ struct ql_object_set {
 	size_t n;
 	size_t cap;
 };
+/* For qsort(3) and bsearch(3): by digest. */
+int ql_object_use_cmp(const void *a, const void *b);
 void ql_object_set_release(struct ql_object_set *set);
 /* Every object that a tree's files name. */
 int ql_object_set_from_tree(const struct ql_tree *tree,
