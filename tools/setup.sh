@@ -27,7 +27,8 @@ declare -A LEVEL=(
 	[test]="build libcmocka-dev perl python3 docker-registry podman umoci
 		skopeo runc crun containerd jq attr acl libcap2-bin zstd curl
 		openssl strace iproute2 procps psmisc time util-linux tar
-		xz-utils debootstrap ca-certificates apache2-utils"
+		xz-utils debootstrap ca-certificates apache2-utils xxd
+		busybox-static diffutils"
 	[demo]="build docker-registry skopeo umoci debootstrap crun jq curl
 		procps tar gzip ca-certificates"
 	[bench]="test fio hyperfine erofs-utils"
@@ -42,6 +43,10 @@ declare -A LEVEL=(
 . /etc/os-release 2>/dev/null || VERSION_ID=0
 if [ "${VERSION_ID:-99}" != 12 ]; then
 	LEVEL[fuzz]="build clang llvm"
+fi
+# The two busyboxes of Debian exclude each other; a machine's own one stays.
+if command -v busybox >/dev/null; then
+	LEVEL[test]=${LEVEL[test]/busybox-static/}
 fi
 
 say()
@@ -136,6 +141,13 @@ packages_install()
 	fi
 	policy_restore
 	services_disable docker-registry podman containerd
+}
+
+# fusermount3 wants it, and only a machine that was booted is sure to have it.
+mtab_link()
+{
+	[ -e /etc/mtab ] || [ "$(id -u)" != 0 ] ||
+		ln -sf ../proc/self/mounts /etc/mtab
 }
 
 # Makes a folder with an APT configuration for Debian's source packages, from
@@ -284,6 +296,7 @@ main()
 	flock 9
 	mapfile -t missing < <(missing_of "${wanted[@]}")
 	[ ${#missing[@]} = 0 ] || packages_install "${missing[@]}"
+	mtab_link
 	unset PKG_CONFIG_PATH # what the machine has, not what was built
 	deps_build
 	[ ! tools/setup.sh -nt "$DEPS/.stamp" ] || touch "$DEPS/.stamp"
