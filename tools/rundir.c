@@ -127,7 +127,8 @@ int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 	return 0;
 }
 
-/* A comma or colon would be read as overlayfs's own. */
+/* nodev: an image may hold device nodes, and a container that has no cgroup
+ * could open them.  A comma or colon would be read as overlayfs's own. */
 static int rundir_overlay(const struct ql_rundir *dir, const char *merged,
 			  struct ql_error *err)
 {
@@ -142,7 +143,7 @@ static int rundir_overlay(const struct ql_rundir *dir, const char *merged,
 				    "%s: overlayfs takes no path with ',', ':' "
 				    "or '\\'",
 				    dir->path);
-	if (mount("overlay", merged, "overlay", 0, options) < 0)
+	if (mount("overlay", merged, "overlay", MS_NODEV, options) < 0)
 		return ql_error_errno(err, -errno, "mount an overlay on %s",
 				      merged);
 	return 0;

@@ -26,6 +26,7 @@ printf '%s\n' root:x:0: app:x:1001: extra:x:2000:other,app third:x:3000: \
 echo secret >"$TMP/base/root-only"
 chmod 600 "$TMP/base/root-only"
 chmod 1777 "$TMP/base/tmp"
+mknod "$TMP/base/image-null" c 1 3
 tar -C "$TMP/base" --owner=0 --group=0 --numeric-owner \
 	-cf "$TMP/base.tar" .
 make_image --config '{"Env": ["PATH=/bin", "FROM=image"], "Cmd": ["echo", "cmd"]}' \
@@ -112,7 +113,11 @@ story()
 	like "$(run -u app "$PLAIN" grep CapEff /proc/self/status)" \
 		"0000000000000000" "$runtime: and has no capabilities"
 	is "$(run "$PLAIN" grep CapEff /proc/self/status | cut -f2)" \
-		00000000a80425fb "$runtime: root has docker's fourteen"
+		00000000a00425fb "$runtime: root has docker's, but CAP_MKNOD"
+	fails "$runtime: root makes no device" 1 \
+		run "$PLAIN" busybox mknod /dev/disk b 254 0
+	fails "$runtime: and opens none that the image brings" 1 \
+		run "$PLAIN" cat /image-null
 
 	# ---- the root ----
 	is "$(run "$PLAIN" sh -c 'echo x >/new; echo y >>/etc/passwd; rm /bin/ls
