@@ -32,6 +32,7 @@ struct ql_fs {
 	const struct ql_store *store; /* borrowed */
 	const struct ql_tree *tree;   /* borrowed */
 	struct ql_openfiles *files;   /* owned */
+	bool inert_devices;	      /* as in struct ql_mount_options */
 	atomic_bool passthrough;  /* cleared by the first open that it fails */
 	atomic_uint requests;	  /* since the start; wraps */
 	void (*ready)(void *arg); /* called once, when the kernel is served */

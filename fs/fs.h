@@ -12,8 +12,11 @@ struct ql_mount_options {
 	const char *source; /* shown in mountinfo: the image's name */
 	bool foreground; /* serve in this process until unmounted or signalled
 			  */
-	bool no_passthrough;  /* needed under a nested overlayfs */
-	bool allow_other;     /* root: always on */
+	bool no_passthrough; /* needed under a nested overlayfs */
+	bool inert_devices; /* show device nodes with a number that nothing has:
+			     * for the root of a container that no cgroup
+			     * keeps from them */
+	bool allow_other;   /* root: always on */
 	unsigned int threads; /* 0: the default */
 };
 

@@ -213,7 +213,9 @@ int ql_mount_fuse(const struct ql_store *store, const struct ql_tree *tree,
 		  const char *dir, const struct ql_mount_options *options,
 		  struct ql_error *err)
 {
-	struct ql_fs fs = { .store = store, .tree = tree };
+	struct ql_fs fs = { .store = store,
+			    .tree = tree,
+			    .inert_devices = options->inert_devices };
 	_cleanup_free_ char *path = NULL;
 	int r;
 

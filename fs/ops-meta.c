@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "fs/fs-private.h"
 
@@ -40,6 +41,14 @@ fuse_ino_t ql_fs_ino(const struct ql_fs *fs, uint64_t nid)
 	return ql_ino_from_nid(ql_tree_root(fs->tree), nid);
 }
 
+/* 0:0 would be a whiteout to an overlay above; 0:1 is no device's number. */
+static dev_t fs_rdev(const struct ql_fs *fs, const struct ql_inode *inode)
+{
+	bool device = S_ISCHR(inode->mode) || S_ISBLK(inode->mode);
+
+	return fs->inert_devices && device ? makedev(0, 1) : inode->rdev;
+}
+
 void ql_fs_stat(const struct ql_fs *fs, const struct ql_inode *inode,
 		struct stat *ret_stat)
 {
@@ -49,7 +58,7 @@ void ql_fs_stat(const struct ql_fs *fs, const struct ql_inode *inode,
 		.st_nlink = inode->nlink,
 		.st_uid = inode->uid,
 		.st_gid = inode->gid,
-		.st_rdev = inode->rdev,
+		.st_rdev = fs_rdev(fs, inode),
 		.st_size = (off_t)inode->size,
 		.st_blksize = 4096,
 		.st_blocks = (blkcnt_t)(inode->size / 512 +

@@ -127,8 +127,9 @@ int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 	return 0;
 }
 
-/* nodev: an image may hold device nodes, and a container that has no cgroup
- * could open them.  A comma or colon would be read as overlayfs's own. */
+/* nodev: a container that has no cgroup could open what devices there are.
+ * (crun drops the flag, hence inert_devices.)  A comma or colon would be read
+ * as overlayfs's own. */
 static int rundir_overlay(const struct ql_rundir *dir, const char *merged,
 			  struct ql_error *err)
 {
@@ -155,7 +156,8 @@ int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
 {
 	_cleanup_free_ char *lower = ql_path_join(dir->path, "lower");
 	_cleanup_free_ char *merged = ql_path_join(dir->path, "merged");
-	struct ql_mount_options options = { .source = dir->name };
+	struct ql_mount_options options = { .source = dir->name,
+					    .inert_devices = true };
 	int r;
 
 	if (!lower || !merged)

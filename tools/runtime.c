@@ -18,7 +18,8 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
-#define HYBRID_CONTROLLERS "/sys/fs/cgroup/unified/cgroup.controllers"
+#define CGROUPS "/sys/fs/cgroup"
+#define HYBRID_CONTROLLERS CGROUPS "/unified/cgroup.controllers"
 
 static bool in_path(const char *program)
 {
@@ -89,8 +90,8 @@ static void child_exec(const char *const *argv, bool hide_cgroups, int errors)
 		(void)signal(defaults[i], SIG_DFL);
 	if (hide_cgroups &&
 	    (unshare(CLONE_NEWNS) < 0 ||
-	     mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
-	     mount("none", "/sys/fs/cgroup", "tmpfs", MS_RDONLY, NULL) < 0))
+	     mount(NULL, CGROUPS, NULL, MS_SLAVE, NULL) < 0 ||
+	     mount("none", CGROUPS, "tmpfs", MS_RDONLY, NULL) < 0))
 		code = errno;
 	else {
 		(void)execvp(argv[0], (char *const *)(uintptr_t)argv);
