@@ -33,7 +33,7 @@ static const struct option_def defs[] = {
 	{ 'c', 0, "config-dir", "DIR",
 	  "where registries.json is (/etc/quicklayer)", AT(config_dir) },
 	{ 'n', 0, "parallel", "N", "layers fetched at once (3)", AT(parallel) },
-	{ 'q', 'q', "quiet", NULL, "print digests only", AT(quiet) },
+	{ 'q', 'q', "quiet", NULL, "no progress, and digests only", AT(quiet) },
 	{ 'j', 0, "json", NULL, "print JSON", AT(json) },
 	{ 'm', 0, "mode", "MODE", "auto or fuse (auto)", AT(mode) },
 	{ 'f', 'f', "foreground", NULL, "serve in this process",

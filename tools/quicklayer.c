@@ -18,7 +18,7 @@ static const struct ql_command commands[] = {
 	  ql_cmd_pull, false },
 	{ "mount", "IMAGE DIR", "mount an image's root, read-only", "rmfP", 2,
 	  2, ql_cmd_mount, false },
-	{ "umount", "DIR...", "unmount what mount mounted", "rl", 1, -1,
+	{ "umount", "DIR...", "unmount what mount mounted", "l", 1, -1,
 	  ql_cmd_umount, false },
 	{ "run", "IMAGE [CMD [ARG...]]",
 	  "run a command in a container on an image's root", "rphcqtRNxuwe", 1,
