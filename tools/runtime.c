@@ -79,8 +79,13 @@ static void runtime_signals(void)
 
 /* ---- the child ---- */
 
-/* Only what is safe between fork and exec.  Tells why by way of errors. */
-static void child_exec(const char *const *argv, bool hide_cgroups, int errors)
+/*
+ * Only what is safe between fork and exec.  Tells why by way of errors.  The
+ * runtime keeps the folder's lock: it may outlive this process, and its
+ * container's root must not be swept away before it ends.
+ */
+static void child_exec(const char *const *argv, bool hide_cgroups, int lock,
+		       int errors)
 {
 	static const int defaults[] = { SIGTERM, SIGHUP, SIGINT, SIGQUIT,
 					SIGPIPE };
@@ -88,6 +93,7 @@ static void child_exec(const char *const *argv, bool hide_cgroups, int errors)
 
 	for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
 		(void)signal(defaults[i], SIG_DFL);
+	(void)fcntl(lock, F_SETFD, 0);
 	if (hide_cgroups &&
 	    (unshare(CLONE_NEWNS) < 0 ||
 	     mount(NULL, CGROUPS, NULL, MS_SLAVE, NULL) < 0 ||
@@ -101,7 +107,7 @@ static void child_exec(const char *const *argv, bool hide_cgroups, int errors)
 	_exit(127);
 }
 
-static int runtime_spawn(const char *const *argv, bool hide_cgroups,
+static int runtime_spawn(const char *const *argv, bool hide_cgroups, int lock,
 			 pid_t *ret_pid, struct ql_error *err)
 {
 	int errors[2];
@@ -112,7 +118,7 @@ static int runtime_spawn(const char *const *argv, bool hide_cgroups,
 		return ql_error_errno(err, -errno, "start %s", argv[0]);
 	pid = fork();
 	if (pid == 0)
-		child_exec(argv, hide_cgroups, errors[1]);
+		child_exec(argv, hide_cgroups, lock, errors[1]);
 	code = pid < 0 ? errno : 0;
 	(void)close(errors[1]);
 	if (pid > 0 &&
@@ -147,7 +153,8 @@ int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
 	argv[n++] = dir->name;
 	argv[n] = NULL;
 	runtime_signals();
-	r = runtime_spawn(argv, crun && cgroups_are_hybrid(), &pid, err);
+	r = runtime_spawn(argv, crun && cgroups_are_hybrid(), dir->lock, &pid,
+			  err);
 	if (r < 0)
 		return r;
 	runtime_child = (sig_atomic_t)pid;

@@ -162,6 +162,9 @@ story()
 	wait "$pid" 2>/dev/null
 	is "$(containers | wc -l)" 1 "$runtime: kill -9 leaves its folder"
 	name=$(containers)
+	is "$(run "$PLAIN" echo beside)" beside "$runtime: another one runs"
+	is "$(containers)" "$name" \
+		"$runtime: and leaves the one whose container lives"
 	"$runtime" kill "$name" KILL 2>/dev/null
 	wait_for 5 bash -c '! "$1" state "$2" 2>/dev/null | grep -q running' - \
 		"$runtime" "$name"
