@@ -26,7 +26,7 @@ declare -A LEVEL=(
 		ninja-build"
 	[test]="build libcmocka-dev perl python3 docker-registry podman umoci
 		skopeo runc crun containerd jq attr acl libcap2-bin zstd curl
-		openssl strace iproute2 procps psmisc time util-linux tar
+		openssl strace iproute2 procps time util-linux tar
 		xz-utils debootstrap ca-certificates apache2-utils xxd
 		busybox-static diffutils"
 	[demo]="build docker-registry skopeo umoci debootstrap crun jq curl
