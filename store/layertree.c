@@ -19,6 +19,7 @@ enum {
 	ARENA_CHUNK = 256 << 10,
 	LT_BUCKETS_FIRST = 1 << 10,
 	LT_ENTRIES_MAX = 1 << 20,
+	LT_BYTES_MAX = 320 << 20,
 };
 
 struct arena_chunk {
@@ -47,6 +48,7 @@ struct lt_name {
 
 struct ql_layertree {
 	struct arena_chunk *arena; /* owned */
+	size_t bytes;		   /* of the arena */
 	struct lt_inode *root;
 	struct lt_name **buckets; /* owned */
 	size_t n_buckets, n_names;
@@ -72,6 +74,7 @@ static void *arena_alloc(struct ql_layertree *lt, size_t len)
 		c->used = 0;
 		c->size = size;
 		lt->arena = c;
+		lt->bytes += size;
 	}
 	p = c->data + c->used;
 	c->used += len;
@@ -283,6 +286,16 @@ static struct lt_inode *lt_lookup(const struct ql_layertree *lt,
 
 /* ---- adding ---- */
 
+/* Xattrs compress well: a small layer could ask for any amount of memory. */
+static int lt_check_size(const struct ql_layertree *lt, struct ql_error *err)
+{
+	if (lt->bytes <= LT_BYTES_MAX)
+		return 0;
+	return ql_error_set(err, -E2BIG,
+			    "a layer of more than %d MiB of metadata",
+			    LT_BYTES_MAX >> 20);
+}
+
 static int lt_copy_xattrs(struct ql_layertree *lt, const struct ql_meta *from,
 			  struct ql_meta *to)
 {
@@ -330,8 +343,10 @@ int ql_layertree_add(struct ql_layertree *lt, const char *path,
 	struct lt_inode *dir;
 	struct lt_inode *inode;
 	const char *last;
-	int r;
+	int r = lt_check_size(lt, err);
 
+	if (r < 0)
+		return r;
 	if (*path == '\0') { /* the root itself */
 		if (!S_ISDIR(meta->mode))
 			return ql_error_set(err, -EINVAL,
