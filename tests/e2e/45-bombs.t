@@ -4,6 +4,7 @@
 # Layers of a few kilobytes that ask for a petabyte, a gigabyte of memory, or
 # for ever: each is refused soon, by name, with bounded memory, and the store
 # is as it was.
+# shellcheck disable=SC2016
 . "$(dirname "$0")/../lab/lib.sh"
 
 export QUICKLAYER_ROOT=$TMP/store REGISTRY_AUTH_FILE=$TMP/none
