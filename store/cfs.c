@@ -232,10 +232,13 @@ int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
 {
 	struct cfs_out out = { 0 };
 	struct ql_digest digest;
-	int fd = openat(root_fd, tmp_path,
-			O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+	int fd;
 	int r;
 
+	/* What a killed writer left is read-only, also to its owner. */
+	(void)unlinkat(root_fd, tmp_path, 0);
+	fd = openat(root_fd, tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+		    0444);
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "%s", tmp_path);
 	r = cfs_out_init(&out, fd, compress);

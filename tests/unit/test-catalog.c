@@ -398,6 +398,38 @@ static void an_image_that_is_open_is_not_removed(void **state)
 			 0);
 }
 
+/* A process killed while it wrote a tree leaves a file that is read-only: its
+ * owner, unless that is root, could not open it again. */
+static void what_a_killed_writer_left_is_replaced(void **state)
+{
+	_cleanup_buf_ struct ql_buf tar = QL_BUF_INIT(1 << 20);
+	_cleanup_lab_ struct lab lab;
+	char path[QL_CFS_PATH];
+	struct ql_digest id;
+	struct stat left, now;
+
+	(void)state;
+	lab_init(&lab);
+	add_big(&tar, "file", 'f');
+	tarball_end(&tar);
+	assert_int_equal(ql_digest_of(tar.data, tar.len, &id), 0);
+	assert_int_equal(mknodat(lab.store->root_fd,
+				 ql_cfs_path("partial", &id, path),
+				 S_IFREG | 0444, 0),
+			 0);
+	assert_int_equal(fstatat(lab.store->root_fd, path, &left, 0), 0);
+	/* Held, so that its inode is not used again. */
+	assert_int_equal(linkat(lab.store->root_fd, path, lab.store->root_fd,
+				"partial/held", 0),
+			 0);
+	assert_int_equal(lab_import(&lab, &tar, &(struct ql_layer_stats){ 0 }),
+			 0);
+	assert_int_equal(fstatat(lab.store->root_fd, ql_layer_path(&id, path),
+				 &now, 0),
+			 0);
+	assert_int_not_equal(now.st_ino, left.st_ino);
+}
+
 /* ---- checking ---- */
 
 struct findings {
@@ -538,6 +570,7 @@ int main(void)
 		cmocka_unit_test(what_is_shared_stays),
 		cmocka_unit_test(an_image_lives_as_long_as_a_name),
 		cmocka_unit_test(an_image_that_is_open_is_not_removed),
+		cmocka_unit_test(what_a_killed_writer_left_is_replaced),
 		cmocka_unit_test(a_sound_store_has_no_findings),
 		cmocka_unit_test(a_changed_byte_is_found),
 		cmocka_unit_test(a_missing_object_is_found),
