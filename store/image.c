@@ -125,6 +125,27 @@ static int image_write_tree(struct ql_store *store, struct ql_image_info *info,
 			    err);
 }
 
+/*
+ * Another may have built it while this one waited for its lock, and it may be
+ * mounted already.  Its tree's file carries the lock that keeps it from being
+ * removed, and must not be replaced by another.  True: info is what is there.
+ */
+static bool image_is_built(struct ql_store *store, struct ql_image_info *info)
+{
+	_cleanup_image_info_ struct ql_image_info known = { 0 };
+	char path[QL_CFS_PATH];
+
+	if (ql_image_get(store, &info->manifest, &known) < 0 ||
+	    faccessat(store->root_fd,
+		      ql_cfs_path("images", &info->manifest, path), F_OK,
+		      0) < 0)
+		return false;
+	info->inodes = known.inodes;
+	info->file_bytes = known.file_bytes;
+	info->cfs = known.cfs;
+	return true;
+}
+
 int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 		   const char *name, struct ql_error *err)
 {
@@ -133,7 +154,7 @@ int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 
 	if (r == 0)
 		r = ql_name_lock_init(store, &info->manifest, &lock, err);
-	if (r == 0)
+	if (r == 0 && !image_is_built(store, info))
 		r = image_write_tree(store, info, err);
 	if (r < 0)
 		return r;

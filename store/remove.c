@@ -19,6 +19,7 @@ struct removal {
 	struct ql_object_set layers;  /* owned: diff IDs that go */
 	struct ql_object_set objects; /* owned: objects that go */
 	bool others;		      /* another name holds the image */
+	int tree;		      /* owned; holds its tree's lock, or -1 */
 	const char *name;	      /* borrowed; NULL: all names */
 };
 
@@ -28,6 +29,8 @@ static void removal_release(struct removal *rm)
 	ql_image_info_release(&rm->image);
 	ql_object_set_release(&rm->layers);
 	ql_object_set_release(&rm->objects);
+	if (rm->tree >= 0)
+		(void)close(rm->tree);
 }
 
 /* ---- names ---- */
@@ -137,17 +140,17 @@ static int removal_layers(struct removal *rm, struct ql_error *err)
 
 /* ---- the image ---- */
 
+/* The lock is kept until the files are gone: nobody opens the tree between. */
 static int removal_not_mounted(struct removal *rm, struct ql_error *err)
 {
 	char path[QL_CFS_PATH];
-	_cleanup_close_ int fd =
-		openat(rm->store->root_fd,
-		       ql_cfs_path("images", &rm->image.manifest, path),
-		       O_RDONLY | O_CLOEXEC);
 
-	if (fd < 0)
+	rm->tree = openat(rm->store->root_fd,
+			  ql_cfs_path("images", &rm->image.manifest, path),
+			  O_RDONLY | O_CLOEXEC);
+	if (rm->tree < 0)
 		return 0; /* gone already: then nobody has it open either */
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+	if (flock(rm->tree, LOCK_EX | LOCK_NB) < 0)
 		return ql_error_set(err, -EBUSY,
 				    "the image is in use (mounted "
 				    "or being read)");
@@ -205,7 +208,8 @@ int ql_image_remove(struct ql_store *store, const char *name,
 		    struct ql_remove_stats *ret_stats, struct ql_error *err)
 {
 	_cleanup_(removal_release) struct removal rm = { .store = store,
-							 .name = name };
+							 .name = name,
+							 .tree = -1 };
 	_cleanup_close_ int lock = -1;
 	struct ql_remove_stats stats = { 0 };
 	int r = ql_store_need_write(store, err);

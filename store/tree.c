@@ -202,6 +202,19 @@ int ql_tree_open_fd(int fd, struct ql_tree **ret_tree, struct ql_error *err)
 	return 0;
 }
 
+/* Waits for a removal that is at work, and finds that it took the file. */
+static int image_lock(int fd)
+{
+	struct stat st;
+
+	while (flock(fd, LOCK_SH) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return st.st_nlink > 0 ? 0 : -ENOENT;
+}
+
 int ql_tree_open_image(const struct ql_store *store,
 		       const struct ql_digest *manifest,
 		       struct ql_tree **ret_tree, struct ql_error *err)
@@ -214,8 +227,9 @@ int ql_tree_open_image(const struct ql_store *store,
 
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "%s", path);
-	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
-		return ql_error_errno(err, -errno, "locking %s", path);
+	r = image_lock(fd);
+	if (r < 0)
+		return ql_error_errno(err, r, "%s", path);
 	r = ql_tree_open_fd(fd, ret_tree, err);
 	if (r < 0) {
 		ql_error_prefix(err, "%s", path);

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <sys/file.h>
 
 #include "tests/unit/layers.h"
 
@@ -398,6 +400,71 @@ static void an_image_that_is_open_is_not_removed(void **state)
 			 0);
 }
 
+/* Two pulls of one image at once: the second builds it again. */
+static void a_second_build_keeps_the_tree_that_is_open(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_remove_stats stats;
+	struct ql_image_info first = { 0 }, second = { 0 };
+	struct ql_tree *tree;
+
+	(void)state;
+	lab_init(&lab);
+	tarball_must(lab_build(&lab, "one") == 0);
+	tarball_must(ql_image_get(lab.store, &lab.manifest, &first) == 0);
+	assert_int_equal(
+		ql_tree_open_image(lab.store, &lab.manifest, &tree, NULL), 0);
+	assert_int_equal(lab_build(&lab, "one"), 0);
+	assert_int_equal(ql_image_remove(lab.store, "one", &lab.manifest,
+					 &stats, &lab.err),
+			 -EBUSY);
+	assert_int_equal(ql_image_get(lab.store, &lab.manifest, &second), 0);
+	assert_int_equal(second.inodes, first.inodes);
+	assert_true(ql_digest_equal(&second.cfs, &first.cfs));
+	ql_image_info_release(&first);
+	ql_image_info_release(&second);
+	ql_tree_close(tree);
+}
+
+struct opening {
+	struct lab *lab; /* borrowed */
+	int fd;		 /* the tree's file, locked as a removal locks it */
+	char path[QL_CFS_PATH];
+};
+
+static void *remove_slowly(void *arg)
+{
+	const struct opening *o = arg;
+
+	(void)usleep(100000);
+	(void)unlinkat(o->lab->store->root_fd, o->path, 0);
+	(void)close(o->fd);
+	return NULL;
+}
+
+/* Opened while a removal is between its check and its end. */
+static void a_tree_being_removed_is_not_opened(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct opening o = { .lab = &lab };
+	struct ql_tree *tree = NULL;
+	pthread_t thread;
+
+	(void)state;
+	lab_init(&lab);
+	tarball_must(lab_build(&lab, "one") == 0);
+	o.fd = openat(lab.store->root_fd,
+		      ql_cfs_path("images", &lab.manifest, o.path),
+		      O_RDONLY | O_CLOEXEC);
+	tarball_must(o.fd >= 0 && flock(o.fd, LOCK_EX) == 0);
+	tarball_must(pthread_create(&thread, NULL, remove_slowly, &o) == 0);
+	assert_int_equal(ql_tree_open_image(lab.store, &lab.manifest, &tree,
+					    &lab.err),
+			 -ENOENT);
+	assert_null(tree);
+	(void)pthread_join(thread, NULL);
+}
+
 /* A process killed while it wrote a tree leaves a file that is read-only: its
  * owner, unless that is root, could not open it again. */
 static void what_a_killed_writer_left_is_replaced(void **state)
@@ -570,6 +637,8 @@ int main(void)
 		cmocka_unit_test(what_is_shared_stays),
 		cmocka_unit_test(an_image_lives_as_long_as_a_name),
 		cmocka_unit_test(an_image_that_is_open_is_not_removed),
+		cmocka_unit_test(a_second_build_keeps_the_tree_that_is_open),
+		cmocka_unit_test(a_tree_being_removed_is_not_opened),
 		cmocka_unit_test(what_a_killed_writer_left_is_replaced),
 		cmocka_unit_test(a_sound_store_has_no_findings),
 		cmocka_unit_test(a_changed_byte_is_found),
