@@ -286,7 +286,8 @@ static struct lt_inode *lt_lookup(const struct ql_layertree *lt,
 
 /* ---- adding ---- */
 
-/* Xattrs compress well: a small layer could ask for any amount of memory. */
+/* Xattrs and links compress well, and what is replaced stays: a small layer
+ * could ask for any amount of memory. */
 static int lt_check_size(const struct ql_layertree *lt, struct ql_error *err)
 {
 	if (lt->bytes <= LT_BYTES_MAX)
@@ -403,8 +404,10 @@ int ql_layertree_link(struct ql_layertree *lt, const char *path,
 	struct lt_inode *inode = lt_lookup(lt, target);
 	struct lt_inode *dir;
 	const char *last;
-	int r;
+	int r = lt_check_size(lt, err);
 
+	if (r < 0)
+		return r;
 	if (*path == '\0' || *target == '\0' ||
 	    (inode && S_ISDIR(inode->meta.mode)))
 		return ql_error_set(err, -EPERM,

@@ -33,6 +33,7 @@ refused()
 refused size "1125899906842624 bytes are needed"
 refused sparse "1125899906842624 bytes are needed"
 refused xattrs "more than 320 MiB of metadata"
+refused links "more than 320 MiB of metadata"
 refused entries "more than 1048576 entries"
 
 bomb backwards

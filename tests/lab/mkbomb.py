@@ -5,6 +5,7 @@
     mkbomb.py size       a file that says it has a PiB
     mkbomb.py sparse     a sparse file of a PiB with a byte in it
     mkbomb.py xattrs     a GiB of extended attributes
+    mkbomb.py links      half a GiB of one link's targets, each in place of the last
     mkbomb.py entries    a few more entries than any layer may have
     mkbomb.py backwards  200,000 names of one folder, last first (this is none)
 """
@@ -45,6 +46,13 @@ def headers(kind):
             info = tarfile.TarInfo("f%d" % i)
             info.pax_headers = {"SCHILY.xattr.user.x": "x" * (1 << 15)}
             yield info.tobuf(tarfile.PAX_FORMAT)
+    elif kind == "links":
+        info = tarfile.TarInfo("link")
+        info.type = tarfile.LNKTYPE
+        info.linkname = "x/" * 2000
+        header = info.tobuf(tarfile.PAX_FORMAT)
+        for _ in range(1 << 17):
+            yield header
     elif kind == "entries":
         yield from names(range((1 << 20) + 2))
     else:
