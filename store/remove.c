@@ -18,6 +18,7 @@ struct removal {
 	struct ql_image_info image;   /* owned */
 	struct ql_object_set layers;  /* owned: diff IDs that go */
 	struct ql_object_set objects; /* owned: objects that go */
+	struct ql_error *err;	      /* borrowed */
 	bool others;		      /* another name holds the image */
 	int tree;		      /* owned; holds its tree's lock, or -1 */
 	const char *name;	      /* borrowed; NULL: all names */
@@ -66,6 +67,8 @@ static int removal_names(struct removal *rm, struct ql_error *err)
 	struct names_of of = { .manifest = &rm->image.manifest };
 	int r = ql_txn_each(rm->txn, QL_TABLE_NAMES, names_collect, &of, err);
 
+	if (r == -ENOMEM)
+		(void)ql_error_nomem(err);
 	for (size_t i = 0; i < of.n; i++) {
 		if (rm->name && strcmp(of.names[i], rm->name) != 0)
 			rm->others = true;
@@ -99,7 +102,7 @@ static int removal_keep(const void *key, size_t key_len, const void *value,
 	size_t n = 0;
 
 	if (r < 0)
-		return r;
+		return ql_error_errno(rm->err, r, "another image's record");
 	for (size_t i = 0; i < rm->layers.n; i++)
 		if (!image_has_layer(&other, &rm->layers.items[i].digest))
 			rm->layers.items[n++] = rm->layers.items[i];
@@ -207,9 +210,9 @@ int ql_image_remove(struct ql_store *store, const char *name,
 		    const struct ql_digest *manifest,
 		    struct ql_remove_stats *ret_stats, struct ql_error *err)
 {
-	_cleanup_(removal_release) struct removal rm = { .store = store,
-							 .name = name,
-							 .tree = -1 };
+	_cleanup_(removal_release) struct removal rm = {
+		.store = store, .name = name, .tree = -1, .err = err
+	};
 	_cleanup_close_ int lock = -1;
 	struct ql_remove_stats stats = { 0 };
 	int r = ql_store_need_write(store, err);

@@ -38,6 +38,7 @@ static int run_find(const struct ql_cli *cli, struct ql_store *store,
 
 	if (r != -ENOENT)
 		return r;
+	*err = (struct ql_error)QL_ERROR_INIT; /* it is no failure */
 	r = ql_pull_image(cli, store, cli->argv[0], &res, &name, err);
 	if (r == 0)
 		*ret_manifest = res.manifest;

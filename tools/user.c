@@ -12,22 +12,32 @@
 
 enum { USER_FILE_MAX = 4 << 20, USER_FIELDS = 7, USER_GROUPS_MAX = 1024 };
 
+struct user_file {
+	struct ql_buf *buf;   /* borrowed */
+	struct ql_error *err; /* borrowed */
+};
+
 static int user_append(const void *data, size_t len, void *arg)
 {
-	return ql_buf_add(arg, data, len);
+	const struct user_file *file = arg;
+	int r = ql_buf_add(file->buf, data, len);
+
+	return r < 0 ? ql_error_errno(file->err, r, "read") : 0;
 }
 
 /* An image without the file has no names. */
 static int user_read(const struct ql_store *store, const struct ql_tree *tree,
 		     const char *path, struct ql_buf *buf, struct ql_error *err)
 {
+	struct user_file file = { buf, err };
 	struct ql_inode inode;
 	int r = ql_tree_resolve(tree, path, true, &inode, NULL);
 
 	if (r == -ENOENT || r == -ENOTDIR)
 		return 0;
-	if (r == 0)
-		r = ql_content_each(store, tree, &inode, user_append, buf, err);
+	if (r < 0)
+		return ql_error_errno(err, r, "%s", path);
+	r = ql_content_each(store, tree, &inode, user_append, &file, err);
 	return r < 0 ? ql_error_prefix(err, "%s", path) : 0;
 }
 

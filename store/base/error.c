@@ -59,8 +59,12 @@ int ql_error_prefix(struct ql_error *err, const char *fmt, ...)
 
 	if (!err)
 		return -EIO; /* a failure still; of what kind was not kept */
-	code = err->code;
-	memcpy(old, err->text, sizeof(old));
+	/* What was not described is a failure all the same. */
+	code = err->code < 0 ? err->code : -EIO;
+	if (err->code < 0)
+		memcpy(old, err->text, sizeof(old));
+	else
+		(void)snprintf(old, sizeof(old), "%s", strerror(-code));
 	va_start(ap, fmt);
 	error_format(err, code, fmt, ap);
 	va_end(ap);

@@ -36,7 +36,7 @@ int ql_error_errno(struct ql_error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* Put "context: " in front of what err says.  Returns err's code, or
- * -EIO where err is NULL. */
+ * -EIO where err is NULL or says nothing. */
 int ql_error_prefix(struct ql_error *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -178,6 +178,9 @@ static void context_goes_in_front(void **state)
 			    "image 5: open x: No such file or directory");
 	assert_int_equal(err.code, -ENOENT);
 	assert_int_equal(ql_error_nomem(&err), -ENOMEM);
+	err = (struct ql_error)QL_ERROR_INIT;
+	assert_int_equal(ql_error_prefix(&err, "image %d", 5), -EIO);
+	assert_string_equal(err.text, "image 5: Input/output error");
 	assert_int_equal(ql_error_set(NULL, -EPERM, "x"), -EPERM);
 	assert_int_equal(ql_error_errno(NULL, -EPERM, "x"), -EPERM);
 }
