@@ -51,6 +51,13 @@ char *ql_human_ago(uint64_t when, char buf[32])
 	return buf;
 }
 
+/* U+0080 to U+009F: control characters of two bytes, such as CSI. */
+static bool is_c1(const char *p, const char *end)
+{
+	return end - p >= 2 && (unsigned char)p[0] == 0xc2 &&
+	       (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0;
+}
+
 char *ql_human_name(const char *name, size_t len)
 {
 	char *out = malloc(4 * len + 1);
@@ -61,7 +68,10 @@ char *ql_human_name(const char *name, size_t len)
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)name[i];
 
-		if (c >= 0x20 && c != 0x7f && c != '\\')
+		if (is_c1(name + i, name + len))
+			n += (size_t)snprintf(out + n, 9, "\\302\\%03o",
+					      (unsigned char)name[++i]);
+		else if (c >= 0x20 && c != 0x7f && c != '\\')
 			out[n++] = (char)c;
 		else
 			n += (size_t)snprintf(out + n, 5, "\\%03o", c);

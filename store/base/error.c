@@ -12,14 +12,23 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Also the second set (C1), as UTF-8 has it: U+009B begins what ESC [ does. */
+static void error_tame(char *text)
+{
+	for (unsigned char *p = (unsigned char *)text; *p; p++) {
+		if (*p < 0x20 || *p == 0x7f)
+			*p = '?';
+		if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+			p[0] = p[1] = '?';
+	}
+}
+
 static void error_format(struct ql_error *err, int code, const char *fmt,
 			 va_list ap)
 {
 	err->code = code;
 	(void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
-	for (unsigned char *p = (unsigned char *)err->text; *p; p++)
-		if (*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	error_tame(err->text);
 }
 
 int ql_error_set(struct ql_error *err, int code, const char *fmt, ...)

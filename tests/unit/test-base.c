@@ -191,8 +191,9 @@ static void text_from_outside_is_tamed_and_cut(void **state)
 	char text[3000];
 
 	(void)state;
-	(void)ql_error_set(&err, -EIO, "%s", "a\x1b[31m\n\x7f\xc3\xa9");
-	assert_string_equal(err.text, "a?[31m??\xc3\xa9");
+	(void)ql_error_set(&err, -EIO, "%s",
+			   "a\x1b[31m\n\x7f\xc3\xa9\xc2\x9b\xc2");
+	assert_string_equal(err.text, "a?[31m??\xc3\xa9??\xc2");
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
 	(void)ql_error_errno(&err, -EIO, "%s", text);
