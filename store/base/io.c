@@ -101,6 +101,8 @@ int ql_mkdir_p(const char *path, struct ql_error *err)
 
 	if (!copy)
 		return ql_error_nomem(err);
+	if (*copy == '\0')
+		return ql_error_set(err, -ENOENT, "a folder of no name");
 	for (char *p = copy + 1;; p++) {
 		char c = *p;
 

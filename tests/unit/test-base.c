@@ -205,6 +205,17 @@ static void text_from_outside_is_tamed_and_cut(void **state)
 	assert_int_equal(err.code, -EIO);
 }
 
+static void a_folder_needs_a_name(void **state)
+{
+	struct ql_error err = QL_ERROR_INIT;
+
+	(void)state;
+	assert_int_equal(ql_mkdir_p("", &err), -ENOENT);
+	assert_string_equal(err.text, "a folder of no name");
+	assert_int_equal(ql_mkdir_p("/", &err), 0);
+	assert_int_equal(ql_mkdir_p("//tmp//", &err), 0);
+}
+
 /* ---- JSON ---- */
 
 static void json_members_are_of_their_type(void **state)
@@ -414,6 +425,7 @@ int main(void)
 		cmocka_unit_test(a_hasher_takes_pieces_and_starts_over),
 		cmocka_unit_test(context_goes_in_front),
 		cmocka_unit_test(text_from_outside_is_tamed_and_cut),
+		cmocka_unit_test(a_folder_needs_a_name),
 		cmocka_unit_test(json_members_are_of_their_type),
 		cmocka_unit_test(json_of_any_depth_is_refused_not_followed),
 		cmocka_unit_test(memory_and_descriptors_are_streams),
