@@ -87,6 +87,9 @@ int ql_find_tree(struct ql_store *store, const char *text,
 /* Prints JSON on stdout, two spaces deep, and a newline.  Takes json. */
 int ql_out_json(json_t *json, struct ql_error *err);
 json_t *ql_out_digest(const struct ql_digest *digest);
+/* Bytes from outside (names, paths) as a JSON string; where they are not
+ * UTF-8, those above 0x7f as \ooo. */
+json_t *ql_out_string(const char *bytes, size_t len);
 /* 0, or -errno where stdout could not be written (a full disk, say). */
 int ql_out_flush(struct ql_error *err);
 

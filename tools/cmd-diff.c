@@ -18,25 +18,44 @@ struct diff_out {
 	json_t *list;		  /* borrowed; with --json */
 };
 
+/* text may be NULL: that side has none. */
+static json_t *diff_string(const char *text)
+{
+	return text ? ql_out_string(text, strlen(text)) : json_null();
+}
+
+static int diff_add(json_t *list, const struct ql_difference *d)
+{
+	json_t *o = json_pack("{s:o, s:o, s:o, s:o}", "path",
+			      diff_string(d->path), "what",
+			      diff_string(d->what), "a", diff_string(d->a), "b",
+			      diff_string(d->b));
+
+	return json_array_append_new(list, o) < 0 ? -ENOMEM : 0;
+}
+
 static int diff_print(const struct ql_difference *d, void *arg)
 {
 	const struct diff_out *out = arg;
-	_cleanup_free_ char *path = ql_human_name(d->path, strlen(d->path));
+	const char *texts[] = { d->path, d->what, d->a ? d->a : "-",
+				d->b ? d->b : "-" };
+	/* An xattr's values come escaped already. */
+	size_t raw = strncmp(d->what, "xattr ", 6) == 0 ? 2 : 4;
 
-	if (!path)
-		return -ENOMEM;
 	if (out->cli->brief)
 		return 0;
 	if (out->list)
-		return json_array_append_new(out->list,
-					     json_pack("{s:s, s:s, s:s?, s:s?}",
-						       "path", path, "what",
-						       d->what, "a", d->a, "b",
-						       d->b)) < 0
-			       ? -ENOMEM
-			       : 0;
-	(void)printf("%s: %s: %s, %s\n", path, d->what, d->a ? d->a : "-",
-		     d->b ? d->b : "-");
+		return diff_add(out->list, d);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		_cleanup_free_ char *safe =
+			i < raw ? ql_human_name(texts[i], strlen(texts[i]))
+				: strdup(texts[i]);
+
+		if (!safe)
+			return -ENOMEM;
+		(void)printf("%s%s", i == 0 ? "" : i < 3 ? ": " : ", ", safe);
+	}
+	(void)putchar('\n');
 	return 0;
 }
 

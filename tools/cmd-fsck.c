@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 struct findings {
 	json_t *list; /* borrowed; with --json */
@@ -14,10 +15,16 @@ static void finding_print(const char *finding, void *arg)
 {
 	const struct findings *f = arg;
 
-	if (f->list)
-		(void)json_array_append_new(f->list, json_string(finding));
-	else
-		(void)printf("%s\n", finding);
+	size_t len = strlen(finding);
+	_cleanup_free_ char *safe = NULL;
+
+	if (f->list) {
+		(void)json_array_append_new(f->list,
+					    ql_out_string(finding, len));
+		return;
+	}
+	safe = ql_human_name(finding, len);
+	(void)printf("%s\n", safe ? safe : "out of memory");
 }
 
 int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err)

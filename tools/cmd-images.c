@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { CONFIG_MAX = 8 << 20 };
 
@@ -20,7 +21,9 @@ static json_t *layers_json(const struct ql_image_info *info)
 
 static json_t *image_json(const char *name, const struct ql_image_info *info)
 {
-	return json_pack("{s:s?, s:o, s:o, s:I, s:I, s:I, s:o}", "name", name,
+	json_t *n = name ? ql_out_string(name, strlen(name)) : json_null();
+
+	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:o}", "name", n,
 			 "digest", ql_out_digest(&info->manifest), "config",
 			 ql_out_digest(&info->config), "pulled",
 			 (json_int_t)info->pulled, "inodes",

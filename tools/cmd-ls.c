@@ -104,27 +104,6 @@ static int print_long(const struct listing *ls, const struct ql_inode *inode,
 	return 0;
 }
 
-/* JSON is UTF-8; a name that is not has its other bytes as \ooo. */
-static json_t *json_name(const char *name, size_t len)
-{
-	json_t *s = json_stringn(name, len);
-	_cleanup_free_ char *safe = NULL;
-
-	if (s)
-		return s;
-	safe = malloc(4 * len + 1);
-	if (!safe)
-		return NULL;
-	safe[0] = '\0';
-	for (size_t i = 0, n = 0; i < len; i++) {
-		unsigned char c = (unsigned char)name[i];
-
-		n += (size_t)snprintf(safe + n, 5, c < 0x80 ? "%c" : "\\%03o",
-				      c);
-	}
-	return json_string(safe);
-}
-
 static int add_json(struct listing *ls, const struct ql_inode *inode,
 		    const char *name)
 {
@@ -136,7 +115,7 @@ static int add_json(struct listing *ls, const struct ql_inode *inode,
 
 	mode_string(inode->mode, mode);
 	o = json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-		      json_name(name, strlen(name)), "mode", mode, "nlink",
+		      ql_out_string(name, strlen(name)), "mode", mode, "nlink",
 		      (json_int_t)inode->nlink, "uid", (json_int_t)inode->uid,
 		      "gid", (json_int_t)inode->gid, "size",
 		      (json_int_t)inode->size, "rdev", (json_int_t)inode->rdev,
@@ -150,7 +129,8 @@ static int add_json(struct listing *ls, const struct ql_inode *inode,
 			json_decref(o);
 			return r;
 		}
-		(void)json_object_set_new(o, "target", json_name(target, len));
+		(void)json_object_set_new(o, "target",
+					  ql_out_string(target, len));
 	}
 	return json_array_append_new(ls->list, o) < 0 ? -ENOMEM : 0;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "fetch/fetch.h"
 #include "tools/pull.h"
@@ -12,10 +13,11 @@
 static json_t *pull_json(const char *name, const struct ql_pull_result *res,
 			 double seconds)
 {
-	return json_pack("{s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+	return json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
 			 "s:f}",
-			 "name", name, "digest", ql_out_digest(&res->manifest),
-			 "up_to_date", res->up_to_date, "layers_fetched",
+			 "name", ql_out_string(name, strlen(name)), "digest",
+			 ql_out_digest(&res->manifest), "up_to_date",
+			 res->up_to_date, "layers_fetched",
 			 (json_int_t)res->layers_fetched, "layers_here",
 			 (json_int_t)res->layers_here, "bytes_fetched",
 			 (json_int_t)res->bytes_fetched, "new_files",

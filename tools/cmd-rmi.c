@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 static int rmi_one(const struct ql_cli *cli, struct ql_store *store,
 		   const char *text, json_t *list, struct ql_error *err)
@@ -23,12 +24,12 @@ static int rmi_one(const struct ql_cli *cli, struct ql_store *store,
 	if (cli->json)
 		return json_array_append_new(
 			       list,
-			       json_pack("{s:s, s:o, s:b, s:I, s:I}", "image",
-					 text, "digest",
-					 ql_out_digest(&manifest), "removed",
-					 !stats.untagged_only, "files",
-					 (json_int_t)stats.objects, "bytes",
-					 (json_int_t)stats.bytes)) < 0
+			       json_pack("{s:o, s:o, s:b, s:I, s:I}", "image",
+					 ql_out_string(text, strlen(text)),
+					 "digest", ql_out_digest(&manifest),
+					 "removed", !stats.untagged_only,
+					 "files", (json_int_t)stats.objects,
+					 "bytes", (json_int_t)stats.bytes)) < 0
 			       ? ql_error_nomem(err)
 			       : 0;
 	if (stats.untagged_only)

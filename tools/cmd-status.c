@@ -26,9 +26,10 @@ static int status_json(const struct ql_cli *cli,
 		       const struct ql_image_use *use, struct ql_error *err)
 {
 	return ql_out_json(
-		json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			  "image", cli->argv[0], "digest",
-			  ql_out_digest(&info->manifest), "layers",
+		json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			  "image",
+			  ql_out_string(cli->argv[0], strlen(cli->argv[0])),
+			  "digest", ql_out_digest(&info->manifest), "layers",
 			  (json_int_t)info->n_layers, "files",
 			  (json_int_t)use->files, "bytes",
 			  (json_int_t)use->bytes, "files_here",
@@ -77,9 +78,11 @@ static int status_mount(const char *dir, const char *source, void *arg)
 {
 	struct status_all *all = arg;
 
-	return json_array_append_new(all->mounts,
-				     json_pack("{s:s, s:s}", "dir", dir,
-					       "image", source)) < 0
+	return json_array_append_new(
+		       all->mounts,
+		       json_pack("{s:o, s:o}", "dir",
+				 ql_out_string(dir, strlen(dir)), "image",
+				 ql_out_string(source, strlen(source)))) < 0
 		       ? -ENOMEM
 		       : 0;
 }
@@ -108,9 +111,14 @@ static void status_print(const struct ql_store *store,
 		     ql_store_root(store), use->images, use->layers,
 		     use->objects, ql_human_bytes(use->bytes, a),
 		     ql_human_bytes(avail, b));
-	json_array_foreach (all->mounts, i, m)
-		(void)printf("%s on %s\n", ql_json_opt_string(m, "image", "?"),
-			     ql_json_opt_string(m, "dir", "?"));
+	json_array_foreach (all->mounts, i, m) {
+		const char *image = ql_json_opt_string(m, "image", "?");
+		const char *dir = ql_json_opt_string(m, "dir", "?");
+		_cleanup_free_ char *on = ql_human_name(dir, strlen(dir));
+		_cleanup_free_ char *what = ql_human_name(image, strlen(image));
+
+		(void)printf("%s on %s\n", what ? what : "?", on ? on : "?");
+	}
 }
 
 static int status_store(const struct ql_cli *cli, struct ql_store *store,
@@ -118,6 +126,7 @@ static int status_store(const struct ql_cli *cli, struct ql_store *store,
 {
 	struct status_all all = { .mounts = json_array() };
 	_cleanup_json_ json_t *mounts = all.mounts;
+	const char *root = ql_store_root(store);
 	struct ql_store_use use;
 	struct statvfs vfs;
 	uint64_t avail;
@@ -136,9 +145,9 @@ static int status_store(const struct ql_cli *cli, struct ql_store *store,
 		status_print(store, &all, &use, avail);
 		return 0;
 	}
-	return ql_out_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:O}",
-				     "root", ql_store_root(store), "images",
-				     (json_int_t)use.images, "names",
+	return ql_out_json(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:O}",
+				     "root", ql_out_string(root, strlen(root)),
+				     "images", (json_int_t)use.images, "names",
 				     (json_int_t)all.names, "layers",
 				     (json_int_t)use.layers, "files",
 				     (json_int_t)use.objects, "bytes",

@@ -116,6 +116,25 @@ json diff --json "$ONE" "$TWO"
 json fsck --json
 is "$("$QL" images --json | jq -r '.[].name' | xargs)" "$ONE $TWO" \
 	"images --json has the names"
+
+# What is not UTF-8 has another spelling, and is no reason to print nothing.
+ln -s oci "$TMP/"$'oci\xe9'
+ODD=oci:$TMP/$'oci\xe9:three'
+ln -s $'\e[31m' "$TMP/app/arrow"
+tar -C "$TMP/app" -cf "$TMP/arrow.tar" .
+make_image "$TMP/oci" three "$TMP/arrow.tar" >/dev/null || bail make_image
+json pull --json "$ODD"
+json images --json
+json status --json "$ODD"
+json diff --json "$ONE" "$ODD"
+is "$(jq -r '.[] | select(.path == "/latin\\351") | .what' "$TMP/json")" \
+	missing "diff --json has a name that is not UTF-8"
+ln -sf $'\e[32m' "$TMP/app/arrow"
+fails "a link's target differs" 1 "$QL" diff "$ODD" "$TMP/app"
+like "$OUT" "/arrow: target: .*033.31m, .*033.32m" \
+	"... and cannot steer a terminal"
+rm "$TMP/app/arrow"
+json rmi --json "$ODD"
 is "$("$QL" images -q | wc -l)" 2 "images -q prints a digest each"
 is "$("$QL" images | tail -n +2 | awk '{ print $1 }' | xargs)" "$ONE $TWO" \
 	"images prints a line each"
