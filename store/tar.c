@@ -308,8 +308,8 @@ static char tar_type(const struct ql_tar_entry *e, char flag)
 
 	switch (flag) {
 	case '\0': /* v7, where a folder is a file whose name ends in '/' */
-	case '0':
 		return len > 0 && e->path[len - 1] == '/' ? '5' : '0';
+	case '0':
 	case '7':
 	case 'S':
 		return '0';

@@ -169,6 +169,29 @@ static void old_headers_tell_folders_by_a_slash(void **state)
 	ends(&a);
 }
 
+/* Taken for a folder's, its content would be read as headers, and others would
+ * see other entries in the archive. */
+static void a_file_has_content_whatever_its_name_ends_in(void **state)
+{
+	_cleanup_archive_ struct archive a;
+	_cleanup_buf_ struct ql_buf hidden = QL_BUF_INIT(1 << 20);
+	const struct ql_tar_entry *e;
+
+	(void)state;
+	archive_init(&a);
+	tarball_header(&hidden, &(struct tarball_entry){ .name = "hidden",
+							 .type = '0' });
+	tarball_add(&a.buf, &(struct tarball_entry){ .name = "file/",
+						     .type = '0',
+						     .data = hidden.data,
+						     .len = hidden.len });
+	e = next(&a);
+	assert_int_equal(e->type, '0');
+	assert_string_equal(e->path, "file");
+	assert_int_equal(e->size, hidden.len);
+	ends(&a);
+}
+
 static void gnu_long_names_are_taken(void **state)
 {
 	_cleanup_archive_ struct archive a;
@@ -479,6 +502,7 @@ int main(void)
 		cmocka_unit_test(unread_content_is_skipped),
 		cmocka_unit_test(a_ustar_prefix_goes_in_front),
 		cmocka_unit_test(old_headers_tell_folders_by_a_slash),
+		cmocka_unit_test(a_file_has_content_whatever_its_name_ends_in),
 		cmocka_unit_test(gnu_long_names_are_taken),
 		cmocka_unit_test(big_and_negative_numbers_are_read),
 		cmocka_unit_test(names_are_relative_to_the_root),
