@@ -219,6 +219,17 @@ static void fsck_object_needed(struct fsck *fs, const struct ql_object_use *use,
 			     path, rec.refs, users);
 }
 
+/* Once the needs are sorted. */
+static bool fsck_is_needed(const struct fsck *fs,
+			   const struct ql_digest *digest)
+{
+	struct ql_object_use key = { .digest = *digest };
+
+	return fs->needed.n > 0 &&
+	       bsearch(&key, fs->needed.items, fs->needed.n,
+		       sizeof(*fs->needed.items), ql_object_use_cmp);
+}
+
 /* The sorted list of needs, run by run. */
 static void fsck_needed(struct fsck *fs)
 {
@@ -239,10 +250,30 @@ static void fsck_needed(struct fsck *fs)
 	}
 }
 
+/* A count of what nothing needs keeps it for ever. */
+static int fsck_counted(const void *key, size_t key_len, const void *value,
+			size_t len, void *arg)
+{
+	struct fsck *fs = arg;
+	struct ql_object_record rec;
+	struct ql_digest digest;
+	char path[QL_OBJECT_PATH + 1];
+
+	if (key_len != QL_DIGEST_BYTES ||
+	    ql_record_parse_object(value, len, &rec) < 0) {
+		fsck_finding(fs, "catalogue: an object's record is malformed");
+		return 0;
+	}
+	memcpy(digest.bytes, key, QL_DIGEST_BYTES);
+	if (!fsck_is_needed(fs, &digest))
+		fsck_finding(fs, "%s: the catalogue counts %u users of 0",
+			     ql_object_path(&digest, path), rec.refs);
+	return 0;
+}
+
 static void fsck_object_file(struct fsck *fs, const char *path,
 			     const struct ql_digest *want)
 {
-	struct ql_object_use key = { .digest = *want };
 	struct ql_error err = QL_ERROR_INIT;
 	struct ql_digest have;
 	uint64_t size = 0;
@@ -253,9 +284,7 @@ static void fsck_object_file(struct fsck *fs, const char *path,
 	else if (!ql_digest_equal(&have, want))
 		fsck_finding(fs, "%s: its content has another digest", path);
 	fs->stats.bytes += size;
-	if (fs->needed.n == 0 ||
-	    !bsearch(&key, fs->needed.items, fs->needed.n,
-		     sizeof(*fs->needed.items), ql_object_use_cmp))
+	if (!fsck_is_needed(fs, want))
 		fs->stats.unreferenced++;
 }
 
@@ -316,6 +345,10 @@ static int fsck_run(struct fsck *fs, struct ql_error *err)
 	if (r < 0)
 		return r;
 	fsck_needed(fs);
+	/* What a damaged layer needs is not known. */
+	if (fs->layers.n == fs->stats.layers)
+		r = ql_txn_each(fs->txn, QL_TABLE_OBJECTS, fsck_counted, fs,
+				err);
 	for (unsigned int i = 0; i < 256 && r == 0; i++)
 		r = fsck_object_folder(fs, i);
 	return r;

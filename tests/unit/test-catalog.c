@@ -606,6 +606,11 @@ static void a_wrong_count_is_found(void **state)
 	assert_int_equal(ql_record_put_object(txn, &d, &rec, NULL), 0);
 	assert_int_equal(ql_txn_commit(txn, NULL), 0);
 	fsck_finds(&lab, 1, "the catalogue counts 7 users of 2");
+	d = big_digest('n');
+	assert_int_equal(ql_txn_begin(lab.store->catalog, true, &txn, NULL), 0);
+	assert_int_equal(ql_record_put_object(txn, &d, &rec, NULL), 0);
+	assert_int_equal(ql_txn_commit(txn, NULL), 0);
+	fsck_finds(&lab, 2, "the catalogue counts 7 users of 0");
 }
 
 static void a_name_without_image_is_found(void **state)
