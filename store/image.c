@@ -136,6 +136,9 @@ static bool image_is_built(struct ql_store *store, struct ql_image_info *info)
 	char path[QL_CFS_PATH];
 
 	if (ql_image_get(store, &info->manifest, &known) < 0 ||
+	    known.n_layers != info->n_layers ||
+	    memcmp(known.layers, info->layers,
+		   known.n_layers * sizeof(*known.layers)) != 0 ||
 	    faccessat(store->root_fd,
 		      ql_cfs_path("images", &info->manifest, path), F_OK,
 		      0) < 0)
