@@ -13,7 +13,11 @@
 #include <limits.h>
 #include <string.h>
 
-enum { PAX_XATTR_NAME_MAX = 255, PAX_XATTR_VALUE_MAX = 65536 };
+enum {
+	PAX_XATTR_NAME_MAX = 255,
+	PAX_XATTR_VALUE_MAX = 65536,
+	PAX_XATTRS_MAX = 1024, /* each is compared with those before it */
+};
 
 void ql_pax_init(struct ql_pax *pax)
 {
@@ -140,7 +144,8 @@ static int pax_xattr(struct ql_pax *pax, const char *name, size_t name_len,
 	struct ql_tar_xattr *grown;
 
 	if (name_len == 0 || name_len > PAX_XATTR_NAME_MAX ||
-	    memchr(name, '\0', name_len) || v.len > PAX_XATTR_VALUE_MAX)
+	    memchr(name, '\0', name_len) || v.len > PAX_XATTR_VALUE_MAX ||
+	    pax->n_xattrs >= PAX_XATTRS_MAX)
 		return -EINVAL;
 	x.name = strndup(name, name_len);
 	x.value = malloc(v.len + 1);

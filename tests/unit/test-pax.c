@@ -223,6 +223,24 @@ static void bad_values_are_refused_by_key(void **state)
 	value_fails("GNU.sparse.realsize", "-5", 2);
 }
 
+/* Else a MiB of short names takes seconds to compare, and no room at all. */
+static void an_entry_has_so_many_xattrs(void **state)
+{
+	_cleanup_archive_ struct archive a;
+	_cleanup_buf_ struct ql_buf pax = QL_BUF_INIT(1 << 20);
+
+	(void)state;
+	archive_init(&a);
+	for (int i = 0; i <= 1024; i++) {
+		_cleanup_free_ char *key = ql_strf("SCHILY.xattr.user.%d", i);
+
+		tarball_record(&pax, key, "", 0);
+	}
+	tarball_extension(&a.buf, 'x', "pax", pax.data, pax.len);
+	tarball_file(&a.buf, "x", "");
+	fails(&a, "invalid SCHILY.xattr.user.1024");
+}
+
 static void malformed_records_are_refused(void **state)
 {
 	static const char *const bad[] = {
@@ -416,6 +434,7 @@ int main(void)
 		cmocka_unit_test(global_headers_are_passed_over),
 		cmocka_unit_test(xattrs_are_bytes),
 		cmocka_unit_test(bad_values_are_refused_by_key),
+		cmocka_unit_test(an_entry_has_so_many_xattrs),
 		cmocka_unit_test(malformed_records_are_refused),
 		cmocka_unit_test(a_huge_extended_header_is_refused),
 		cmocka_unit_test(sparse_0_0_and_0_1_are_read),
