@@ -40,6 +40,7 @@ struct ingest_batch {
 
 struct ql_ingest {
 	struct ql_store *store;	  /* borrowed */
+	int sync_fd;		  /* owned; for syncfs(2) */
 	struct ql_hasher *hasher; /* owned */
 	char *small;		  /* owned; INGEST_SMALL bytes */
 	int fd;	      /* owned; the current object's, or -1 while it is small */
@@ -60,14 +61,22 @@ struct ql_ingest {
 
 /* ---- the publishing thread ---- */
 
+/* What could not be written is told once to each open file that asks
+ * (Documentation/filesystems/vfs.rst, "Handling errors during writeback"): a
+ * door that shared the store's would lose its error to another door. */
+static int ingest_sync(const struct ql_ingest *ing, struct ql_error *err)
+{
+	if (syncfs(ing->sync_fd) < 0)
+		return ql_error_errno(err, -errno, "write to %s",
+				      ing->store->root);
+	return 0;
+}
+
 static int batch_publish(struct ql_ingest *ing, struct ingest_batch *batch,
 			 struct ql_error *err)
 {
-	int r = 0;
+	int r = ingest_sync(ing, err);
 
-	if (syncfs(ing->store->root_fd) < 0)
-		return ql_error_errno(err, -errno, "write to %s",
-				      ing->store->root);
 	for (size_t i = 0; i < batch->n && r == 0; i++)
 		r = ql_object_publish(ing->store, batch->items[i].fd,
 				      &batch->items[i].digest, err);
@@ -152,10 +161,7 @@ int ql_ingest_flush(struct ql_ingest *ing, struct ql_error *err)
 	if (r == 0)
 		r = ingest_wait(ing, err);
 	/* The names themselves, before anything counts on them. */
-	if (r == 0 && syncfs(ing->store->root_fd) < 0)
-		r = ql_error_errno(err, -errno, "write to %s",
-				   ing->store->root);
-	return r;
+	return r < 0 ? r : ingest_sync(ing, err);
 }
 
 /* ---- opening and closing the door ---- */
@@ -193,6 +199,10 @@ int ql_ingest_new(struct ql_store *store, struct ql_ingest **ret_ingest,
 	ing->filling = &ing->batches[0];
 	(void)pthread_mutex_init(&ing->lock, NULL);
 	(void)pthread_cond_init(&ing->changed, NULL);
+	ing->sync_fd =
+		openat(store->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (ing->sync_fd < 0)
+		r = ql_error_errno(err, -errno, "open %s", store->root);
 	if (!ing->hasher || !ing->small || !ing->batches[0].items ||
 	    !ing->batches[1].items)
 		r = ql_error_nomem(err);
@@ -227,6 +237,8 @@ void ql_ingest_free(struct ql_ingest *ing)
 	}
 	if (ing->fd >= 0)
 		(void)close(ing->fd);
+	if (ing->sync_fd >= 0)
+		(void)close(ing->sync_fd);
 	(void)pthread_cond_destroy(&ing->changed);
 	(void)pthread_mutex_destroy(&ing->lock);
 	ql_hasher_free(ing->hasher);
