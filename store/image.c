@@ -125,6 +125,17 @@ static int image_write_tree(struct ql_store *store, struct ql_image_info *info,
 			    err);
 }
 
+static bool same_layers(const struct ql_image_info *a,
+			const struct ql_image_info *b)
+{
+	if (a->n_layers != b->n_layers)
+		return false;
+	for (uint32_t i = 0; i < a->n_layers; i++)
+		if (!ql_digest_equal(&a->layers[i], &b->layers[i]))
+			return false;
+	return true;
+}
+
 /*
  * Another may have built it while this one waited for its lock, and it may be
  * mounted already.  Its tree's file carries the lock that keeps it from being
@@ -136,9 +147,7 @@ static bool image_is_built(struct ql_store *store, struct ql_image_info *info)
 	char path[QL_CFS_PATH];
 
 	if (ql_image_get(store, &info->manifest, &known) < 0 ||
-	    known.n_layers != info->n_layers ||
-	    memcmp(known.layers, info->layers,
-		   known.n_layers * sizeof(*known.layers)) != 0 ||
+	    !same_layers(&known, info) ||
 	    faccessat(store->root_fd,
 		      ql_cfs_path("images", &info->manifest, path), F_OK,
 		      0) < 0)
