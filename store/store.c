@@ -61,8 +61,10 @@ static int store_make_folders(int root_fd, struct ql_error *err)
 					       "partial", "catalog" };
 	char sub[16];
 
+	/* 0700: files that only root may read in a container stand there as
+	 * objects that anybody may. */
 	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
-		if (mkdirat(root_fd, folders[i], 0755) < 0 && errno != EEXIST)
+		if (mkdirat(root_fd, folders[i], 0700) < 0 && errno != EEXIST)
 			return ql_error_errno(err, -errno, "make folder %s",
 					      folders[i]);
 	/* The last of the 256 is there: all are. */

@@ -115,6 +115,23 @@ static void no_store_is_made_by_reading(void **state)
 			 -ENOTDIR);
 }
 
+/* An image's modes count where it is mounted; objects have none of them. */
+static void nobody_else_reads_what_is_in_a_store(void **state)
+{
+	static const char *const folders[] = { "objects", "images", "layers",
+					       "partial", "catalog" };
+	_cleanup_lab_ struct lab lab;
+	struct stat st;
+
+	(void)state;
+	lab_init(&lab);
+	for (size_t i = 0; i < 5; i++) {
+		assert_int_equal(
+			fstatat(lab.store->root_fd, folders[i], &st, 0), 0);
+		assert_int_equal(st.st_mode & 07777, 0700);
+	}
+}
+
 /* What a process that was killed at its first commit leaves. */
 static void an_empty_catalogue_is_made_anew(void **state)
 {
@@ -634,6 +651,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_unknown_format_is_refused),
 		cmocka_unit_test(no_store_is_made_by_reading),
+		cmocka_unit_test(nobody_else_reads_what_is_in_a_store),
 		cmocka_unit_test(an_empty_catalogue_is_made_anew),
 		cmocka_unit_test(damage_is_an_error),
 		cmocka_unit_test(tables_are_read_in_order_and_by_others),
