@@ -41,13 +41,14 @@ static const char bundle_mounts[] =
 	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"ro\"]}]";
 
 static const char bundle_masked[] =
-	"[\"/proc/acpi\",\"/proc/kcore\",\"/proc/keys\","
-	"\"/proc/latency_stats\",\"/proc/timer_list\",\"/proc/timer_stats\","
-	"\"/proc/sched_debug\",\"/proc/scsi\",\"/sys/firmware\"]";
+	"[\"/proc/acpi\",\"/proc/asound\",\"/proc/interrupts\",\"/proc/kcore\","
+	"\"/proc/keys\",\"/proc/latency_stats\",\"/proc/timer_list\","
+	"\"/proc/timer_stats\",\"/proc/sched_debug\",\"/proc/scsi\","
+	"\"/sys/firmware\",\"/sys/devices/virtual/powercap\"]";
 
 static const char bundle_readonly[] =
-	"[\"/proc/asound\",\"/proc/bus\",\"/proc/fs\",\"/proc/irq\","
-	"\"/proc/sys\",\"/proc/sysrq-trigger\"]";
+	"[\"/proc/bus\",\"/proc/fs\",\"/proc/irq\",\"/proc/sys\","
+	"\"/proc/sysrq-trigger\"]";
 
 static json_t *literal(const char *text)
 {
