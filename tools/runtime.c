@@ -89,10 +89,13 @@ static void child_exec(const char *const *argv, bool hide_cgroups, int lock,
 {
 	static const int defaults[] = { SIGTERM, SIGHUP, SIGINT, SIGQUIT,
 					SIGPIPE };
+	sigset_t none;
 	int code;
 
 	for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
 		(void)signal(defaults[i], SIG_DFL);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)fcntl(lock, F_SETFD, 0);
 	if (hide_cgroups &&
 	    (unshare(CLONE_NEWNS) < 0 ||
@@ -136,6 +139,7 @@ int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
 {
 	const char *argv[8];
 	size_t n = 0;
+	sigset_t held;
 	bool crun;
 	pid_t pid = -1;
 	int status = 0;
@@ -153,11 +157,18 @@ int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
 	argv[n++] = dir->name;
 	argv[n] = NULL;
 	runtime_signals();
+	/* Held until there is a child to pass them on to. */
+	(void)sigemptyset(&held);
+	(void)sigaddset(&held, SIGTERM);
+	(void)sigaddset(&held, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &held, NULL);
 	r = runtime_spawn(argv, crun && cgroups_are_hybrid(), dir->lock, &pid,
 			  err);
+	if (r == 0)
+		runtime_child = (sig_atomic_t)pid;
+	(void)sigprocmask(SIG_UNBLOCK, &held, NULL);
 	if (r < 0)
 		return r;
-	runtime_child = (sig_atomic_t)pid;
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return ql_error_errno(err, -errno, "wait for %s",
