@@ -91,7 +91,9 @@ static void draw_sum(const struct ql_progress *p, uint64_t now)
 	(void)fprintf(stderr, "\r\033[K%s of %s, %s/s, %.0f s left\n",
 		      ql_human_bytes(done, a), ql_human_bytes(total, b),
 		      ql_human_bytes((uint64_t)per_second, rate),
-		      per_second > 0 ? (double)(total - done) / per_second : 0);
+		      per_second > 0 && total > done
+			      ? (double)(total - done) / per_second
+			      : 0);
 }
 
 static void draw(struct ql_progress *p, uint64_t now)
