@@ -95,18 +95,36 @@ static int rundir_fill(struct ql_rundir *dir, struct ql_error *err)
 	return 0;
 }
 
+/* Of the folder that holds them all: two runs at once would take each other's
+ * folder, made and not locked yet, for a killed run's. */
+static int rundir_lock_all(const char *run, int *ret_fd, struct ql_error *err)
+{
+	_cleanup_close_ int fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "%s", run);
+	while (flock(fd, LOCK_EX) < 0)
+		if (errno != EINTR)
+			return ql_error_errno(err, -errno, "lock %s", run);
+	*ret_fd = ql_take_fd(&fd);
+	return 0;
+}
+
 int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 		   struct ql_error *err)
 {
 	_cleanup_(ql_rundir_release) struct ql_rundir dir = { .fd = -1,
 							      .lock = -1 };
 	_cleanup_free_ char *run = ql_path_join(ql_store_root(store), "run");
+	_cleanup_close_ int all = -1;
 	char *path;
 	int r;
 
 	if (!run)
 		return ql_error_nomem(err);
 	r = ql_mkdir_p(run, err);
+	if (r == 0)
+		r = rundir_lock_all(run, &all, err);
 	if (r < 0)
 		return r;
 	rundir_sweep(run);

@@ -193,6 +193,11 @@ for runtime in crun runc; do
 		skip "$runtime is not installed"
 	fi
 done
+printf '#!/bin/sh\n' >"$TMP/instant"
+chmod +x "$TMP/instant"
+is "$(seq 400 | xargs -P 40 -I N "$QL" run --runtime "$TMP/instant" "$PLAIN" 2>&1)" \
+	"" "400 runs, 40 at once, do not sweep each other's new folders"
+ok "nothing is left of them" clean
 fails "a runtime that is not there" 1 "$QL" run --runtime no-runtime "$PLAIN"
 like "$OUT" "start no-runtime: No such file" "... is told"
 done_testing
