@@ -154,7 +154,9 @@ static void catalog_reserve(const struct ql_catalog *catalog, int root_fd)
 	    mdb_env_stat(catalog->env, &st))
 		return;
 	used = (off_t)(info.me_last_pgno + 1) * st.ms_psize;
-	(void)posix_fallocate(fd, 0, used + CATALOG_SPARE);
+	/* Not posix_fallocate(3): where the filesystem cannot, that writes into
+	 * every block, under a writer's hands. */
+	(void)fallocate(fd, 0, 0, used + CATALOG_SPARE);
 }
 
 /* An existing store needs no write transaction to be opened: another writer
