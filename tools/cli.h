@@ -90,6 +90,7 @@ json_t *ql_out_digest(const struct ql_digest *digest);
 /* Bytes from outside (names, paths) as a JSON string; where they are not
  * UTF-8, those above 0x7f as \ooo. */
 json_t *ql_out_string(const char *bytes, size_t len);
+json_t *ql_out_text(const char *text); /* the same; NULL is null */
 /* 0, or -errno where stdout could not be written (a full disk, say). */
 int ql_out_flush(struct ql_error *err);
 

@@ -18,18 +18,12 @@ struct diff_out {
 	json_t *list;		  /* borrowed; with --json */
 };
 
-/* text may be NULL: that side has none. */
-static json_t *diff_string(const char *text)
-{
-	return text ? ql_out_string(text, strlen(text)) : json_null();
-}
-
 static int diff_add(json_t *list, const struct ql_difference *d)
 {
 	json_t *o = json_pack("{s:o, s:o, s:o, s:o}", "path",
-			      diff_string(d->path), "what",
-			      diff_string(d->what), "a", diff_string(d->a), "b",
-			      diff_string(d->b));
+			      ql_out_text(d->path), "what",
+			      ql_out_text(d->what), "a", ql_out_text(d->a), "b",
+			      ql_out_text(d->b));
 
 	return json_array_append_new(list, o) < 0 ? -ENOMEM : 0;
 }

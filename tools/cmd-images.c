@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { CONFIG_MAX = 8 << 20 };
 
@@ -21,10 +20,9 @@ static json_t *layers_json(const struct ql_image_info *info)
 
 static json_t *image_json(const char *name, const struct ql_image_info *info)
 {
-	json_t *n = name ? ql_out_string(name, strlen(name)) : json_null();
-
-	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:o}", "name", n,
-			 "digest", ql_out_digest(&info->manifest), "config",
+	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:o}", "name",
+			 ql_out_text(name), "digest",
+			 ql_out_digest(&info->manifest), "config",
 			 ql_out_digest(&info->config), "pulled",
 			 (json_int_t)info->pulled, "inodes",
 			 (json_int_t)info->inodes, "bytes",

@@ -115,7 +115,7 @@ static int add_json(struct listing *ls, const struct ql_inode *inode,
 
 	mode_string(inode->mode, mode);
 	o = json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-		      ql_out_string(name, strlen(name)), "mode", mode, "nlink",
+		      ql_out_text(name), "mode", mode, "nlink",
 		      (json_int_t)inode->nlink, "uid", (json_int_t)inode->uid,
 		      "gid", (json_int_t)inode->gid, "size",
 		      (json_int_t)inode->size, "rdev", (json_int_t)inode->rdev,

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "fetch/fetch.h"
 #include "tools/pull.h"
@@ -15,7 +14,7 @@ static json_t *pull_json(const char *name, const struct ql_pull_result *res,
 {
 	return json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
 			 "s:f}",
-			 "name", ql_out_string(name, strlen(name)), "digest",
+			 "name", ql_out_text(name), "digest",
 			 ql_out_digest(&res->manifest), "up_to_date",
 			 res->up_to_date, "layers_fetched",
 			 (json_int_t)res->layers_fetched, "layers_here",

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 static int rmi_one(const struct ql_cli *cli, struct ql_store *store,
 		   const char *text, json_t *list, struct ql_error *err)
@@ -25,11 +24,11 @@ static int rmi_one(const struct ql_cli *cli, struct ql_store *store,
 		return json_array_append_new(
 			       list,
 			       json_pack("{s:o, s:o, s:b, s:I, s:I}", "image",
-					 ql_out_string(text, strlen(text)),
-					 "digest", ql_out_digest(&manifest),
-					 "removed", !stats.untagged_only,
-					 "files", (json_int_t)stats.objects,
-					 "bytes", (json_int_t)stats.bytes)) < 0
+					 ql_out_text(text), "digest",
+					 ql_out_digest(&manifest), "removed",
+					 !stats.untagged_only, "files",
+					 (json_int_t)stats.objects, "bytes",
+					 (json_int_t)stats.bytes)) < 0
 			       ? ql_error_nomem(err)
 			       : 0;
 	if (stats.untagged_only)

@@ -47,6 +47,11 @@ json_t *ql_out_string(const char *bytes, size_t len)
 	return json_stringn(safe, n);
 }
 
+json_t *ql_out_text(const char *text)
+{
+	return text ? ql_out_string(text, strlen(text)) : json_null();
+}
+
 int ql_out_flush(struct ql_error *err)
 {
 	errno = 0;
