@@ -45,6 +45,8 @@ int ql_error_set(struct ql_error *err, int code, const char *fmt, ...)
 
 int ql_error_errno(struct ql_error *err, int code, const char *fmt, ...)
 {
+	const char *cause = strerror(-code);
+	size_t room = sizeof(err->text) - sizeof(": ") - strlen(cause);
 	va_list ap;
 	size_t len;
 
@@ -54,8 +56,9 @@ int ql_error_errno(struct ql_error *err, int code, const char *fmt, ...)
 	error_format(err, code, fmt, ap);
 	va_end(ap);
 	len = strlen(err->text);
-	(void)snprintf(err->text + len, sizeof(err->text) - len, ": %s",
-		       strerror(-code));
+	if (len > room)
+		len = room; /* a long name must not hide the cause */
+	(void)snprintf(err->text + len, sizeof(err->text) - len, ": %s", cause);
 	return code;
 }
 

@@ -198,6 +198,7 @@ static void text_from_outside_is_tamed_and_cut(void **state)
 	text[sizeof(text) - 1] = '\0';
 	(void)ql_error_errno(&err, -EIO, "%s", text);
 	assert_int_equal(strlen(err.text), QL_ERROR_TEXT_MAX - 1);
+	assert_non_null(strstr(err.text, "xxx: Input/output error"));
 	(void)ql_error_prefix(&err, "%s", "in front");
 	assert_int_equal(strlen(err.text), QL_ERROR_TEXT_MAX - 1);
 	assert_memory_equal(err.text, "in front: xxx", 13);
