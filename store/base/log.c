@@ -19,11 +19,6 @@ enum { LEVELS = sizeof(level_names) / sizeof(level_names[0]) };
 
 static _Atomic int log_level = -1; /* -1: not asked yet */
 
-void ql_log_set_level(enum ql_log_level level)
-{
-	atomic_store(&log_level, (int)level);
-}
-
 static int log_level_get(void)
 {
 	int level = atomic_load(&log_level);

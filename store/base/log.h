@@ -8,14 +8,12 @@
 
 enum ql_log_level { QL_LOG_ERROR, QL_LOG_WARN, QL_LOG_INFO, QL_LOG_DEBUG };
 
-/* From QUICKLAYER_LOG (error, warn, info, debug) until set; warn by default. */
-void ql_log_set_level(enum ql_log_level level);
-
-/* Writes "level=debug msg=… key=value" in one write(2).  Thread-safe. */
+/* What QUICKLAYER_LOG (error, warn, info, debug; warn by default) lets through
+ * is written as "level=debug msg=… key=value", in one write(2).  Thread-safe.
+ */
 void ql_log(enum ql_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 #define ql_debug(...) ql_log(QL_LOG_DEBUG, __VA_ARGS__)
-#define ql_warn(...) ql_log(QL_LOG_WARN, __VA_ARGS__)
 
 #endif

@@ -221,4 +221,18 @@ static inline int archive_step(struct archive *a,
 	return ql_tar_next(a->tar, ret_entry, &a->err);
 }
 
+/* The entry's content, to its end, is these bytes. */
+static inline bool archive_content_is(struct archive *a, const void *want,
+				      size_t len)
+{
+	_cleanup_buf_ struct ql_buf got = QL_BUF_INIT(1 << 20);
+	const void *data;
+	ssize_t n;
+
+	while ((n = ql_tar_data(a->tar, &data, &a->err)) > 0)
+		tarball_must(ql_buf_add(&got, data, (size_t)n) == 0);
+	return n == 0 && got.len == len &&
+	       memcmp(ql_buf_str(&got), want, len) == 0;
+}
+
 #endif
