@@ -11,7 +11,8 @@
 #   $TMP   a folder of its own; what is mounted below is unmounted at the end
 #   $QL    the built program          $LAB   this folder
 #
-# Programs left running are ended if they were started by lab_start.
+# Programs left running are ended if they were started by lab_start; then the
+# functions named in LAB_AT_EXIT are called.
 
 set -uo pipefail
 
@@ -20,6 +21,7 @@ B=$(realpath -m "${B:-$LAB/../../build}")
 QL=${QL:-$B/quicklayer}
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/quicklayer-test.XXXXXX")
 LAB_PIDS=()
+LAB_AT_EXIT=()
 LAB_TESTS=0
 LAB_FAILED=0
 
@@ -52,11 +54,14 @@ lab_end()
 
 lab_cleanup()
 {
-	local status=$? pid
+	local status=$? pid last
 	set +e
 	trap - EXIT INT TERM HUP
 	for pid in ${LAB_PIDS[@]+"${LAB_PIDS[@]}"}; do
 		lab_end "$pid"
+	done
+	for last in ${LAB_AT_EXIT[@]+"${LAB_AT_EXIT[@]}"}; do
+		"$last"
 	done
 	lab_umount_below "$TMP"
 	rm -rf --one-file-system "$TMP"
@@ -225,31 +230,36 @@ free_port()
 # start_registry [NAME [YAML]]: Debian's docker-registry on a loopback port
 # with a storage folder of its own; YAML is added to its configuration.  Sets
 # $REGISTRY (host:port), $REGISTRY_PID, $REGISTRY_DIR.
+# REGISTRY_HOST is another address to listen on, REGISTRY_IN=(COMMAND...) what
+# to run it and its first client by, REGISTRY_ACCESS=1 logs requests.
 start_registry()
 {
-	local name=${1:-registry} more=${2:-} port try
+	local name=${1:-registry} more=${2:-} port try quiet=true
+	local host=${REGISTRY_HOST:-127.0.0.1} in=("${REGISTRY_IN[@]-env}")
+	[ -z "${REGISTRY_ACCESS:-}" ] || quiet=false
 	REGISTRY_DIR=${REGISTRY_DIR_KEEP:-$TMP/$name}
 	mkdir -p "$REGISTRY_DIR"
 	for try in 1 2 3; do
 		port=$(free_port)
 		cat >"$TMP/$name.yml" <<-YAML
 			version: 0.1
-			log: {level: warn, accesslog: {disabled: true}}
+			log: {level: warn, accesslog: {disabled: $quiet}}
 			storage:
 			  filesystem: {rootdirectory: "$REGISTRY_DIR"}
 			  delete: {enabled: true}
 			http:
-			  addr: "127.0.0.1:$port"
+			  addr: "$host:$port"
 			  secret: lab
 			$more
 		YAML
 		# It would take the variable for a setting of its own.
-		lab_start "$name" env -u REGISTRY_AUTH_FILE \
+		lab_start "$name" "${in[@]}" env -u REGISTRY_AUTH_FILE \
 			docker-registry serve "$TMP/$name.yml"
 		REGISTRY_PID=$LAB_PID
-		REGISTRY=127.0.0.1:$port
+		REGISTRY=$host:$port
 		# 200, or 401 where it wants to know who asks.
-		wait_for 10 curl -s "http://$REGISTRY/v2/" && return 0
+		wait_for 10 "${in[@]}" curl -s "http://$REGISTRY/v2/" &&
+			return 0
 		kill "$REGISTRY_PID" 2>/dev/null
 		note "registry did not start (try $try)"
 	done
