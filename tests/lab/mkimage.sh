@@ -6,6 +6,9 @@
 #   mkimage.sh demo       base, python3, an application that replaces and
 #                         deletes things from below (about 60 MB gzip)
 #   mkimage.sh bench      base, tools, compilers, numpy (300 to 500 MB gzip)
+#   mkimage.sh redis      base, a user, redis-server, its configuration
+#   mkimage.sh nginx      base, nginx, its configuration
+#   mkimage.sh node       base, tools, nodejs and npm, a user, an application
 #   mkimage.sh second     90 % of bench's files by content, cut into other
 #                         layers, the rest of it new
 #
@@ -78,6 +81,34 @@ COMPILERS=$APT'get gcc g++ make autoconf automake bzip2 file libbz2-dev \
 	libsqlite3-dev libssl-dev libtool libwebp-dev libxml2-dev libxslt1-dev \
 	libyaml-dev patch unzip xz-utils zlib1g-dev'
 NUMPY=$APT'get python3 python3-pip python3-numpy python3-dev'
+# Layered as the images of these names on public registries are.
+REDIS_USER='set -e
+groupadd -r -g 999 redis
+useradd -r -g redis -u 999 redis'
+REDIS=$APT'get redis-server redis-tools gosu ca-certificates tzdata openssl
+mkdir -p /data && chown redis:redis /data'
+REDIS_CONF='set -e
+cat >/usr/local/bin/docker-entrypoint.sh <<SCRIPT
+#!/bin/sh
+exec "\$@"
+SCRIPT
+chmod 755 /usr/local/bin/docker-entrypoint.sh'
+NGINX=$APT'get nginx libnginx-mod-http-geoip libnginx-mod-http-image-filter \
+	libnginx-mod-http-xslt-filter libnginx-mod-stream gettext-base curl \
+	ca-certificates'
+NGINX_CONF='set -e
+mkdir -p /docker-entrypoint.d /usr/share/nginx/html
+ln -sf /dev/stdout /var/log/nginx/access.log
+ln -sf /dev/stderr /var/log/nginx/error.log
+echo "<html><body>Welcome to nginx!</body></html>" \
+	>/usr/share/nginx/html/index.html'
+NODE=$APT'get nodejs npm'
+NODE_APP='set -e
+groupadd -g 1000 node
+useradd -u 1000 -g node -s /bin/bash -m node
+mkdir -p /home/node/app
+echo "console.log(1)" >/home/node/app/index.js
+chown -R node:node /home/node/app'
 
 # ---- layers ----
 
@@ -234,9 +265,12 @@ second_make()
 case ${1:-} in
 demo) image_make demo PYTHON APP ;;
 bench) image_make bench TOOLS COMPILERS NUMPY ;;
+redis) image_make redis REDIS_USER REDIS REDIS_CONF ;;
+nginx) image_make nginx NGINX NGINX_CONF ;;
+node) image_make node TOOLS NODE NODE_APP ;;
 second) second_make ;;
 *)
-	say "usage: mkimage.sh demo|bench|second"
+	say "usage: mkimage.sh demo|bench|redis|nginx|node|second"
 	exit 2
 	;;
 esac
