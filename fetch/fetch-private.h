@@ -72,14 +72,30 @@ struct ql_http_timeouts {
 	unsigned int stall;   /* seconds without a byte */
 };
 
+/* What is sent: bytes in memory (copied), or a part of a file (dup'ed). */
+struct ql_http_upload {
+	const char *type;  /* Content-Type; NULL: none */
+	const char *range; /* Content-Range; NULL: none */
+	const void *data;  /* NULL: it is in fd */
+	int fd;
+	uint64_t offset; /* in fd */
+	uint64_t len;	 /* bytes; 0: an empty body */
+	/* Told in the I/O thread how far it is, or NULL.  Its arg is borrowed
+	 * for the ql_http's life. */
+	void (*sent)(uint64_t bytes, void *arg);
+	void *arg;
+};
+
 struct ql_http_request {
 	const char *url;	   /* borrowed, as is all here */
 	const char *authorization; /* the header's value, or NULL */
 	const char *accept;	   /* or NULL */
 	const char *form;	   /* POST this form; NULL: GET */
-	uint64_t offset;	   /* ask for the bytes from here on */
-	bool bulk;		   /* the body may be large */
-	const struct ql_tls *tls;  /* or NULL */
+	const char *method;	   /* NULL: as form says; "HEAD", "PUT", … */
+	const struct ql_http_upload *upload; /* or NULL */
+	uint64_t offset;	  /* ask for the bytes from here on */
+	bool bulk;		  /* the body may be large */
+	const struct ql_tls *tls; /* or NULL */
 	struct ql_http_timeouts timeouts;
 };
 
@@ -92,6 +108,8 @@ struct ql_http_response {
 	char *authenticate;   /* all WWW-Authenticate, joined by ", " */
 	char *digest;	      /* Docker-Content-Digest */
 	char *location;
+	char *range;		/* Range: how far an upload is */
+	char *subject;		/* OCI-Subject */
 	struct ql_stream *body; /* free it before the ql_http */
 };
 void ql_http_response_release(struct ql_http_response *rs);
@@ -118,6 +136,16 @@ int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
 /* url resolved against base, owned. */
 int ql_http_resolve(const char *base, const char *url, char **ret_url,
 		    struct ql_error *err);
+
+/* ---- httpupload.c: of a transfer's own ---- */
+
+/* u may be NULL.  0 or a negative errno. */
+int ql_upload_keep(const struct ql_http_upload *u,
+		   struct ql_http_upload *ret_copy);
+void ql_upload_release(struct ql_http_upload *copy);
+/* Up to len bytes from pos on. */
+ssize_t ql_upload_read(const struct ql_http_upload *u, uint64_t pos, void *buf,
+		       size_t len);
 
 /* ---- httpheader.c ---- */
 
@@ -396,6 +424,21 @@ int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
 int ql_registry_get(struct ql_registry *reg, const char *path,
 		    const char *accept, uint64_t offset, bool bulk,
 		    struct ql_http_response *ret_rs, struct ql_error *err);
+/* Any other request, to the origin alone. */
+struct ql_registry_request {
+	const char *method; /* NULL: GET */
+	const char *path;   /* below the repository */
+	const char *url;    /* NULL; or where the registry said, for path */
+	const char *accept; /* or NULL */
+	uint64_t offset;
+	bool bulk;
+	const struct ql_http_upload *upload; /* or NULL */
+	bool once; /* a failed try is the caller's to repeat */
+};
+/* Any 2xx is a success. */
+int ql_registry_send(struct ql_registry *reg,
+		     const struct ql_registry_request *rq,
+		     struct ql_http_response *ret_rs, struct ql_error *err);
 unsigned int ql_registry_retries(const struct ql_registry *reg);
 /* Backs off before another try (0: the first); -ECANCELED. */
 int ql_registry_pause(struct ql_registry *reg, unsigned int tries,

@@ -40,6 +40,8 @@ struct transfer {
 	struct curl_slist *headers;	  /* owned */
 	char *form;			  /* owned */
 	char *host;			  /* owned; for messages */
+	struct ql_http_upload upload;	  /* fd and data owned */
+	uint64_t sent;			  /* of it; the I/O thread's */
 	struct ql_http_response rs;	  /* I/O thread until headers_done */
 	char error_text[CURL_ERROR_SIZE]; /* I/O thread until done */
 	pthread_cond_t cond;		  /* something below changed */
@@ -95,6 +97,7 @@ static void transfer_free(struct transfer *t)
 	curl_slist_free_all(t->headers);
 	free(t->form);
 	free(t->host);
+	ql_upload_release(&t->upload);
 	ql_ring_release(&t->ring);
 	t->rs.body = NULL; /* it is us */
 	ql_http_response_release(&t->rs);
@@ -160,6 +163,29 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 	else if (ql_http_header_add(&t->rs, data, len) < 0)
 		return 0;
 	return len;
+}
+
+static size_t on_upload(char *buf, size_t size, size_t n, void *arg)
+{
+	struct transfer *t = arg;
+	ssize_t len = ql_upload_read(&t->upload, t->sent, buf, size * n);
+
+	if (len < 0)
+		return CURL_READFUNC_ABORT;
+	t->sent += (uint64_t)len;
+	return (size_t)len;
+}
+
+/* A connection that was kept had died: the body again. */
+static int on_rewind(void *arg, curl_off_t offset, int origin)
+{
+	struct transfer *t = arg;
+
+	if (origin != SEEK_SET || offset < 0 ||
+	    (uint64_t)offset > t->upload.len)
+		return CURL_SEEKFUNC_FAIL;
+	t->sent = (uint64_t)offset;
+	return CURL_SEEKFUNC_OK;
 }
 
 /* ---- the I/O thread ---- */
@@ -348,8 +374,13 @@ static int headers_set(struct transfer *t, const struct ql_http_request *rq)
 		r = header_add(t, "Authorization", rq->authorization);
 	if (r == 0 && rq->accept)
 		r = header_add(t, "Accept", rq->accept);
-	if (r == 0 && rq->form)
+	if (r == 0 && (rq->form || rq->upload))
 		r = header_add(t, "Expect", ""); /* no 100-continue */
+	if (r == 0 && rq->upload)
+		r = header_add(t, "Content-Type",
+			       rq->upload->type ? rq->upload->type : "");
+	if (r == 0 && rq->upload && rq->upload->range)
+		r = header_add(t, "Content-Range", rq->upload->range);
 	return r;
 }
 
@@ -375,6 +406,29 @@ static CURLcode tls_set(struct transfer *t, const struct ql_tls *tls)
 		SET(CURLOPT_SSL_VERIFYPEER, 0L);
 		SET(CURLOPT_SSL_VERIFYHOST, 0L);
 	}
+	return rc;
+}
+
+static CURLcode upload_set(struct transfer *t, const struct ql_http_request *rq)
+{
+	CURLcode rc = CURLE_OK;
+
+	if (rq->upload && rq->upload->len > 0) {
+		SET(CURLOPT_UPLOAD, 1L);
+		SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)rq->upload->len);
+		SET(CURLOPT_READFUNCTION, on_upload);
+		SET(CURLOPT_READDATA, t);
+		SET(CURLOPT_SEEKFUNCTION, on_rewind);
+		SET(CURLOPT_SEEKDATA, t);
+		SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)BUFFER_BULK);
+	} else if (rq->upload) {
+		SET(CURLOPT_POSTFIELDSIZE, 0L);
+		SET(CURLOPT_POSTFIELDS, "");
+	}
+	if (rq->method && strcmp(rq->method, "HEAD") == 0)
+		SET(CURLOPT_NOBODY, 1L);
+	else if (rq->method)
+		SET(CURLOPT_CUSTOMREQUEST, rq->method);
 	return rc;
 }
 
@@ -413,6 +467,8 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 			       (unsigned long long)rq->offset);
 		SET(CURLOPT_RANGE, range);
 	}
+	if (rc == CURLE_OK)
+		rc = upload_set(t, rq);
 	return rc == CURLE_OK && rq->tls ? tls_set(t, rq->tls) : rc;
 }
 
@@ -426,13 +482,16 @@ static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
 		return ql_error_nomem(err);
 	t->base.ops = &body_ops;
 	t->http = http;
+	t->upload.fd = -1;
 	t->rs.length = t->rs.range_start = t->rs.retry_after = UINT64_MAX;
 	(void)pthread_cond_init(&t->cond, NULL);
 	t->easy = curl_easy_init();
 	t->host = ql_url_host(rq->url);
 	t->form = rq->form ? strdup(rq->form) : NULL;
 	if (ql_ring_init(&t->ring, QL_BLOB_WINDOW) == 0 && t->easy && t->host &&
-	    (t->form || !rq->form) && headers_set(t, rq) == 0)
+	    (t->form || !rq->form) &&
+	    ql_upload_keep(rq->upload, &t->upload) == 0 &&
+	    headers_set(t, rq) == 0)
 		rc = easy_set(t, rq);
 	if (rc == CURLE_OK) {
 		*ret_transfer = t;
@@ -477,16 +536,6 @@ int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
 	ret_rs->body = &t->base;
 	t->rs = (struct ql_http_response){ 0 };
 	return 0;
-}
-
-void ql_http_response_release(struct ql_http_response *rs)
-{
-	free(rs->content_type);
-	free(rs->authenticate);
-	free(rs->digest);
-	free(rs->location);
-	ql_stream_free(rs->body);
-	*rs = (struct ql_http_response){ 0 };
 }
 
 int ql_http_resolve(const char *base, const char *url, char **ret_url,

@@ -3,7 +3,7 @@
  * The fields of an HTTP answer that are of use here (RFC 9110: §8.3
  * Content-Type, §8.6 Content-Length, §10.2.2 Location, §10.2.3 Retry-After,
  * §11.6.1 WWW-Authenticate, §14.4 Content-Range; OCI distribution-spec 1.1:
- * Docker-Content-Digest).
+ * Docker-Content-Digest, Range of an upload, OCI-Subject).
  */
 #include "fetch/fetch-private.h"
 
@@ -74,9 +74,25 @@ static int header_keep(struct ql_http_response *rs, const char *name,
 		return string_set(&rs->digest, value, false);
 	else if (strcasecmp(name, "location") == 0)
 		return string_set(&rs->location, value, false);
+	else if (strcasecmp(name, "range") == 0)
+		return string_set(&rs->range, value, false);
+	else if (strcasecmp(name, "oci-subject") == 0)
+		return string_set(&rs->subject, value, false);
 	else if (strcasecmp(name, "www-authenticate") == 0)
 		return string_set(&rs->authenticate, value, true);
 	return 0;
+}
+
+void ql_http_response_release(struct ql_http_response *rs)
+{
+	free(rs->content_type);
+	free(rs->authenticate);
+	free(rs->digest);
+	free(rs->location);
+	free(rs->range);
+	free(rs->subject);
+	ql_stream_free(rs->body);
+	*rs = (struct ql_http_response){ 0 };
 }
 
 int ql_http_header_add(struct ql_http_response *rs, const char *line,

@@ -29,12 +29,18 @@ bool ql_http_error_transient(int error)
 	}
 }
 
-static bool is_redirect(const struct ql_http_response *rs)
+/* What sends a body is sent again only where the method is said to stay
+ * (RFC 9110 §15.4.8, §15.4.9); a token's form, never. */
+static bool is_redirect(const struct ql_http_request *rq,
+			const struct ql_http_response *rs)
 {
+	if (rq->form)
+		return false;
 	switch (rs->status) {
 	case 301:
 	case 302:
 	case 303:
+		return rs->location != NULL && !rq->upload;
 	case 307:
 	case 308:
 		return rs->location != NULL;
@@ -81,7 +87,7 @@ int ql_http_follow(struct ql_http *http, const struct ql_http_request *rq,
 		r = ql_http_open(http, &hop, &rs, err);
 		if (r < 0)
 			return r;
-		if (rq->form || !is_redirect(&rs)) {
+		if (!is_redirect(rq, &rs)) {
 			*ret_rs = rs;
 			rs = (struct ql_http_response){ 0 };
 			return 0;

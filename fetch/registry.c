@@ -37,13 +37,6 @@ struct ql_registry {
 	atomic_bool fell_back; /* the insecure origin speaks plain HTTP */
 };
 
-struct registry_request {
-	const char *path;   /* below the repository */
-	const char *accept; /* or NULL */
-	uint64_t offset;
-	bool bulk;
-};
-
 /* What a failed try says about the next. */
 struct try_advice {
 	bool again;	  /* may succeed later */
@@ -75,17 +68,23 @@ static void advice_set(struct try_advice *advice,
 
 /* Sends it once, and again where the first answer asked for authorization. */
 static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
-			const struct registry_request *rq,
+			const struct ql_registry_request *rq,
 			struct ql_http_response *ret_rs,
 			struct try_advice *advice, struct ql_error *err)
 {
 	_cleanup_free_ char *url = request_url(reg, ep, rq->path);
+	bool ours = !rq->url || (url && ql_url_same_origin(url, rq->url));
+	/* Who else may be named there is told nothing of us. */
+	struct ql_tls foreign = { .ca = ep->tls.ca,
+				  .insecure = ep->tls.insecure };
 	struct ql_http_request hrq = {
-		.url = url,
+		.url = rq->url ? rq->url : url,
+		.method = rq->method,
+		.upload = rq->upload,
 		.accept = rq->accept,
 		.offset = rq->offset,
 		.bulk = rq->bulk,
-		.tls = &ep->tls,
+		.tls = ours ? &ep->tls : &foreign,
 		.timeouts = reg->settings.timeouts,
 	};
 
@@ -94,9 +93,11 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 	for (bool renewed = false;; renewed = true) {
 		_cleanup_response_ struct ql_http_response rs = { 0 };
 		_cleanup_free_ char *auth = NULL;
-		int r = ql_auth_header(reg->auth, ep, reg->ref->path, &auth,
-				       err);
+		int r = 0;
 
+		if (ours)
+			r = ql_auth_header(reg->auth, ep, reg->ref->path, &auth,
+					   err);
 		hrq.authorization = auth;
 		if (r == 0)
 			r = ql_http_follow(reg->http, &hrq, &rs, err);
@@ -104,15 +105,17 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 			advice->again = ql_http_error_transient(r);
 			return r;
 		}
-		if (rs.status == 200 || rs.status == 206) {
+		if (rs.status == 200 || rs.status == 206 ||
+		    (rq->method && rs.status / 100 == 2)) {
 			*ret_rs = rs;
 			rs = (struct ql_http_response){ 0 };
 			return 0;
 		}
 		ql_http_drain(&rs);
 		/* An expired token is a 403 to ECR, with no challenge. */
-		if (!renewed && (rs.status == 401 ||
-				 (rs.status == 403 && hrq.authorization))) {
+		if (!renewed && ours &&
+		    (rs.status == 401 ||
+		     (rs.status == 403 && hrq.authorization))) {
 			r = ql_auth_renew(reg->auth, ep, reg->ref->path,
 					  rs.authenticate, auth,
 					  reg->settings.timeouts, err);
@@ -163,8 +166,9 @@ static bool fall_back(struct ql_registry *reg, const struct ql_endpoint *ep,
 }
 
 static int endpoint_get(struct ql_registry *reg, const struct ql_endpoint *ep,
-			const struct registry_request *rq, unsigned int retries,
-			struct ql_http_response *ret_rs, struct ql_error *err)
+			const struct ql_registry_request *rq,
+			unsigned int retries, struct ql_http_response *ret_rs,
+			struct ql_error *err)
 {
 	for (unsigned int tries = 0;; tries++) {
 		struct try_advice advice = { 0 };
@@ -192,7 +196,12 @@ int ql_registry_get(struct ql_registry *reg, const char *path,
 		    const char *accept, uint64_t offset, bool bulk,
 		    struct ql_http_response *ret_rs, struct ql_error *err)
 {
-	const struct registry_request rq = { path, accept, offset, bulk };
+	const struct ql_registry_request rq = {
+		.path = path,
+		.accept = accept,
+		.offset = offset,
+		.bulk = bulk,
+	};
 	size_t n = reg->settings.n_endpoints;
 	int r = -EINVAL;
 
@@ -209,6 +218,16 @@ int ql_registry_get(struct ql_registry *reg, const char *path,
 				 ep->host, r);
 	}
 	return r;
+}
+
+int ql_registry_send(struct ql_registry *reg,
+		     const struct ql_registry_request *rq,
+		     struct ql_http_response *ret_rs, struct ql_error *err)
+{
+	size_t origin = reg->settings.n_endpoints - 1;
+
+	return endpoint_get(reg, &reg->settings.endpoints[origin], rq,
+			    rq->once ? 0 : reg->settings.retries, ret_rs, err);
 }
 
 unsigned int ql_registry_retries(const struct ql_registry *reg)
