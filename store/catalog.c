@@ -3,16 +3,18 @@
  * The catalogue: one LMDB environment in catalog/, one named database a
  * table.  Integers are little-endian; a digest is its 32 bytes.
  *
- *   meta     "format"            -> u32 format version (this file: 1)
+ *   meta     "format"            -> u32 format version (this file: 2)
  *   names    image name (UTF-8)  -> manifest digest
  *   images   manifest digest     -> image record   (record.c)
  *   layers   diff ID             -> layer record   (record.c)
  *   objects  object digest       -> object record  (record.c)
+ *   blobs    blob digest         -> repositories that have it (blobs.c)
+ *   partials object digest       -> what is there of it (partial.c)
  *
  * Invariants, kept by writing everything that belongs together in one
- * transaction: a layer's record is there only when its tree and all its
- * objects are durable; an object's count is the number of layers whose trees
- * name it, plus the images whose manifest or configuration it is.
+ * transaction: a layer's record is there only when its tree and (unless it is
+ * lazy) all its objects are durable; an object's count is the number of layers
+ * whose trees name it, plus the images whose manifest or configuration it is.
  *
  * Transactions may end in another thread than they began in (lmdb.h
  * MDB_NOTLS).  The map is 8 GiB of address space, not of disk; on a 32-bit
@@ -27,16 +29,18 @@
 #include <sys/stat.h>
 
 enum {
-	CATALOG_FORMAT = 1,
+	CATALOG_FORMAT = 2,
+	CATALOG_FORMAT_UPGRADED = 1, /* lacks flags and tables, that is all */
 	CATALOG_READERS = 1024,
 	CATALOG_SPARE = 1 << 20, /* bytes */
 };
 #define CATALOG_MAP (sizeof(size_t) > 4 ? (size_t)1 << 33 : (size_t)1 << 29)
 
 static const char *const table_names[QL_TABLES] = {
-	[QL_TABLE_META] = "meta",	[QL_TABLE_NAMES] = "names",
-	[QL_TABLE_IMAGES] = "images",	[QL_TABLE_LAYERS] = "layers",
-	[QL_TABLE_OBJECTS] = "objects",
+	[QL_TABLE_META] = "meta",	  [QL_TABLE_NAMES] = "names",
+	[QL_TABLE_IMAGES] = "images",	  [QL_TABLE_LAYERS] = "layers",
+	[QL_TABLE_OBJECTS] = "objects",	  [QL_TABLE_BLOBS] = "blobs",
+	[QL_TABLE_PARTIALS] = "partials",
 };
 
 struct ql_catalog {
@@ -83,31 +87,53 @@ static int catalog_error(struct ql_error *err, int rc, const char *what)
 
 /* ---- opening ---- */
 
-static int catalog_check_format(struct ql_catalog *catalog, MDB_txn *txn,
-				bool write, struct ql_error *err)
+/* 0 where none is recorded yet. */
+static int catalog_get_format(struct ql_catalog *catalog, MDB_txn *txn,
+			      uint32_t *ret_format, struct ql_error *err)
 {
 	MDB_val key = { 6, (void *)(uintptr_t) "format" };
 	MDB_val val;
 	struct ql_cursor c;
-	uint8_t first[4] = { CATALOG_FORMAT, 0, 0, 0 };
-	uint32_t format;
 	int rc = mdb_get(txn, catalog->dbi[QL_TABLE_META], &key, &val);
 
-	if (rc == MDB_NOTFOUND && write) {
-		val = (MDB_val){ sizeof(first), first };
-		rc = mdb_put(txn, catalog->dbi[QL_TABLE_META], &key, &val, 0);
-		return rc ? catalog_error(err, rc, "write the format") : 0;
-	}
+	*ret_format = 0;
+	if (rc == MDB_NOTFOUND)
+		return 0;
 	if (rc)
 		return catalog_error(err, rc, "read the format");
 	ql_cursor_init(&c, val.mv_data, val.mv_size);
-	format = ql_cursor_le32(&c);
-	if (c.bad || format != CATALOG_FORMAT)
-		return ql_error_set(err, -EPROTONOSUPPORT,
-				    "catalogue: the store has format %u, this "
-				    "program knows format %d",
-				    format, CATALOG_FORMAT);
+	*ret_format = ql_cursor_le32(&c);
+	if (c.bad || *ret_format == 0)
+		*ret_format = UINT32_MAX; /* none that ever was */
 	return 0;
+}
+
+static int catalog_put_format(struct ql_catalog *catalog, MDB_txn *txn,
+			      struct ql_error *err)
+{
+	uint8_t value[4] = { CATALOG_FORMAT, 0, 0, 0 };
+	MDB_val key = { 6, (void *)(uintptr_t) "format" };
+	MDB_val val = { sizeof(value), value };
+	int rc = mdb_put(txn, catalog->dbi[QL_TABLE_META], &key, &val, 0);
+
+	return rc ? catalog_error(err, rc, "write the format") : 0;
+}
+
+/* -ENOENT (not described): a writer has to make or to upgrade it. */
+static int catalog_check_format(struct ql_catalog *catalog, MDB_txn *txn,
+				bool write, struct ql_error *err)
+{
+	uint32_t format;
+	int r = catalog_get_format(catalog, txn, &format, err);
+
+	if (r < 0 || format == CATALOG_FORMAT)
+		return r;
+	if (format == 0 || format == CATALOG_FORMAT_UPGRADED)
+		return write ? catalog_put_format(catalog, txn, err) : -ENOENT;
+	return ql_error_set(err, -EPROTONOSUPPORT,
+			    "catalogue: the store has format %u, this "
+			    "program knows format %d",
+			    format, CATALOG_FORMAT);
 }
 
 static int catalog_open_tables(struct ql_catalog *catalog, bool write,
@@ -204,11 +230,13 @@ int ql_catalog_open(int root_fd, const char *root, bool write,
 	/* Slots of readers that were killed. */
 	(void)mdb_reader_check(catalog->env, &dead);
 	r = catalog_open_tables(catalog, write && fresh, err);
-	/* Killed between the first page and the first commit. */
+	/* Of the format before, or killed before the first commit. */
 	if (r == -ENOENT && write)
 		r = catalog_open_tables(catalog, true, err);
 	if (r == -ENOENT)
-		r = ql_error_set(err, r, "no store is there");
+		r = ql_error_set(err, r,
+				 "an empty store is there, or one of an older "
+				 "version that the next pull upgrades");
 	if (r < 0) {
 		ql_catalog_close(catalog);
 		return r;

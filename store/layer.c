@@ -12,13 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 enum { LAYER_WINDOW = 1 << 20 };
-
-#define WHITEOUT_PREFIX ".wh."
-#define WHITEOUT_META ".wh..wh."
-#define WHITEOUT_OPAQUE ".wh..wh..opq"
 
 struct layer_import {
 	struct ql_ingest *ingest;   /* owned */
@@ -67,48 +62,12 @@ int ql_layer_get(struct ql_store *store, const struct ql_digest *diff_id,
 	return r < 0 ? r : ql_record_get_layer(txn, diff_id, ret_info);
 }
 
-/* ---- one entry ---- */
-
-/* Whiteouts are kept by their OCI names (image-spec 1.1, layer.md,
- * "Whiteouts").  1: passed over: what AUFS kept for itself. */
-static int layer_check_name(const char *path, struct ql_error *err)
-{
-	const char *base = strrchr(path, '/');
-	const char *hidden;
-
-	base = base ? base + 1 : path;
-	if (strncmp(path, WHITEOUT_PREFIX, 4) == 0 && base != path)
-		return ql_error_set(err, -EINVAL, "an entry below a whiteout");
-	for (const char *p = strstr(path, "/" WHITEOUT_PREFIX); p;
-	     p = strstr(p + 1, "/" WHITEOUT_PREFIX))
-		if (p + 1 != base)
-			return ql_error_set(err, -EINVAL,
-					    "an entry below a whiteout");
-	if (strncmp(base, WHITEOUT_PREFIX, 4) != 0)
-		return 0;
-	if (strcmp(base, WHITEOUT_OPAQUE) == 0)
-		return 0;
-	if (strncmp(base, WHITEOUT_META, 8) == 0)
-		return 1;
-	hidden = base + 4;
-	if (strcmp(hidden, "") == 0 || strcmp(hidden, ".") == 0 ||
-	    strcmp(hidden, "..") == 0)
-		return ql_error_set(err, -EINVAL, "a whiteout of nothing");
-	return 0;
-}
-
-static bool layer_is_whiteout(const char *path)
-{
-	const char *base = strrchr(path, '/');
-
-	base = base ? base + 1 : path;
-	return strncmp(base, WHITEOUT_PREFIX, 4) == 0;
-}
+/* ---- entries ---- */
 
 /* The entry's content: inline where it is small, else through the door. */
-static int layer_content(struct layer_import *imp, struct ql_meta *meta,
-			 struct ql_error *err)
+static int layer_content(void *arg, struct ql_meta *meta, struct ql_error *err)
 {
+	struct layer_import *imp = arg;
 	bool small = meta->size <= QL_INLINE_MAX;
 	uint64_t len = 0;
 	const void *data;
@@ -136,102 +95,17 @@ static int layer_content(struct layer_import *imp, struct ql_meta *meta,
 	return r;
 }
 
-static int layer_device(const struct ql_tar_entry *e, struct ql_meta *meta,
-			struct ql_error *err)
-{
-	/* Linux device numbers: 12 bits major, 20 bits minor. */
-	if (e->major >= 1U << 12 || e->minor >= 1U << 20)
-		return ql_error_set(err, -EINVAL, "no device has number %u:%u",
-				    e->major, e->minor);
-	meta->rdev = makedev(e->major, e->minor);
-	return 0;
-}
-
-static int layer_symlink(const struct ql_tar_entry *e, struct ql_meta *meta,
-			 struct ql_error *err)
-{
-	size_t len = strlen(e->link);
-
-	if (len == 0 || len > QL_PATH_MAX)
-		return ql_error_set(err, -EINVAL,
-				    "a symlink's target of %zu bytes", len);
-	meta->target = e->link;
-	return 0;
-}
-
-static int layer_check_xattrs(const struct ql_tar_entry *e,
-			      struct ql_error *err)
-{
-	for (size_t i = 0; i < e->n_xattrs; i++)
-		if (strncmp(e->xattrs[i].name, QL_XATTR_PREFIX,
-			    sizeof(QL_XATTR_PREFIX) - 1) == 0)
-			return ql_error_set(err, -EINVAL,
-					    "xattr %s: this prefix is reserved",
-					    e->xattrs[i].name);
-	return 0;
-}
-
-static int layer_add(struct layer_import *imp, const struct ql_tar_entry *e,
-		     struct ql_error *err)
-{
-	static const uint32_t types[] = {
-		['0'] = S_IFREG, ['2'] = S_IFLNK, ['3'] = S_IFCHR,
-		['4'] = S_IFBLK, ['5'] = S_IFDIR, ['6'] = S_IFIFO,
-	};
-	struct ql_meta meta = {
-		.mode = types[(uint8_t)e->type] | e->mode,
-		.uid = e->uid,
-		.gid = e->gid,
-		.size = e->size,
-		.mtime_sec = e->mtime_sec,
-		.mtime_nsec = e->mtime_nsec,
-		.xattrs = e->xattrs,
-		.n_xattrs = e->n_xattrs,
-	};
-	int r = layer_check_xattrs(e, err);
-
-	if (r < 0)
-		return r;
-	if (e->type == '0')
-		r = layer_content(imp, &meta, err);
-	else if (e->type == '2')
-		r = layer_symlink(e, &meta, err);
-	else if (e->type == '3' || e->type == '4')
-		r = layer_device(e, &meta, err);
-	return r < 0 ? r : ql_layertree_add(imp->lt, e->path, &meta, err);
-}
-
-static int layer_entry(struct layer_import *imp, const struct ql_tar_entry *e,
-		       struct ql_error *err)
-{
-	static const struct ql_meta whiteout = { .mode = S_IFREG };
-	int r = layer_check_name(e->path, err);
-
-	if (r > 0)
-		return 0;
-	if (r == 0) {
-		if (layer_is_whiteout(e->path))
-			r = ql_layertree_add(imp->lt, e->path, &whiteout, err);
-		else if (e->type == '1')
-			r = ql_layertree_link(imp->lt, e->path, e->link, err);
-		else
-			r = layer_add(imp, e, err);
-	}
-	if (r < 0)
-		return ql_error_prefix(err, "entry \"%.300s\"", e->path);
-	imp->info->entries++;
-	return 0;
-}
-
 static int layer_read(struct layer_import *imp, struct ql_error *err)
 {
 	const struct ql_tar_entry *e;
 	int r;
 
 	while ((r = ql_tar_next(imp->tar, &e, err)) > 0) {
-		r = layer_entry(imp, e, err);
+		r = ql_layer_entry(imp->lt, e, layer_content, imp, err);
 		if (r < 0)
 			return r;
+		if (r == 0)
+			imp->info->entries++;
 	}
 	imp->info->tar_size = ql_tar_pos(imp->tar);
 	return r;
@@ -239,8 +113,8 @@ static int layer_read(struct layer_import *imp, struct ql_error *err)
 
 /* ---- the whole ---- */
 
-static int layer_record(struct ql_store *store,
-			const struct ql_layer_info *info, struct ql_error *err)
+int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
+		    struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
@@ -281,7 +155,7 @@ static int layer_finish(struct ql_store *store, struct layer_import *imp,
 	if (r == 0)
 		r = ql_ingest_flush(imp->ingest, err);
 	if (r == 0)
-		r = layer_record(store, imp->info, err);
+		r = ql_layer_record(store, imp->info, err);
 	return r;
 }
 

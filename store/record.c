@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalogue's values (format 1; little-endian; a digest is 32 bytes):
+ * The catalogue's values (format 2; little-endian; a digest is 32 bytes):
  *
  *   object  u64 size, u32 refs
  *   layer   blob digest, u64 blob_size, u64 tar_size, u64 entries,
- *           u64 file_bytes, cfs digest
+ *           u64 file_bytes, cfs digest, u32 flags
  *   image   config digest, u64 pulled, u64 inodes, u64 file_bytes,
- *           cfs digest, u32 n_layers, n_layers diff IDs (lowest first)
+ *           cfs digest, u32 n_layers, n_layers diff IDs (lowest first), u32
+ * flags
  *
+ * Format 1 had no flags; a value may end before them.
  * A value that is shorter or longer than its grammar is -EBADMSG.
  */
 #include "store/store-private.h"
@@ -90,6 +92,12 @@ int ql_record_get_object(struct ql_txn *txn, const struct ql_digest *digest,
 	return r < 0 ? r : ql_record_parse_object(value, len, ret_rec);
 }
 
+/* Records of format 1 end before them. */
+static uint32_t record_flags(struct ql_cursor *c)
+{
+	return c->bad || ql_cursor_left(c) == 0 ? 0 : ql_cursor_le32(c);
+}
+
 /* ---- layers ---- */
 
 int ql_record_put_layer(struct ql_txn *txn, const struct ql_layer_info *info,
@@ -103,6 +111,7 @@ int ql_record_put_layer(struct ql_txn *txn, const struct ql_layer_info *info,
 	r = first_error(r, ql_buf_add_le64(&buf, info->entries));
 	r = first_error(r, ql_buf_add_le64(&buf, info->file_bytes));
 	r = first_error(r, buf_add_digest(&buf, &info->cfs));
+	r = first_error(r, ql_buf_add_le32(&buf, info->flags));
 	return record_put(txn, QL_TABLE_LAYERS, &info->diff_id, &buf, r, err);
 }
 
@@ -122,6 +131,7 @@ int ql_record_parse_layer(const void *key, size_t key_len, const void *value,
 	info.entries = ql_cursor_le64(&c);
 	info.file_bytes = ql_cursor_le64(&c);
 	cursor_digest(&c, &info.cfs);
+	info.flags = record_flags(&c);
 	if (record_end(&c) < 0)
 		return -EBADMSG;
 	*ret_info = info;
@@ -164,6 +174,7 @@ int ql_record_put_image(struct ql_txn *txn, const struct ql_image_info *info,
 	r = first_error(r, ql_buf_add_le32(&buf, info->n_layers));
 	for (uint32_t i = 0; i < info->n_layers; i++)
 		r = first_error(r, buf_add_digest(&buf, &info->layers[i]));
+	r = first_error(r, ql_buf_add_le32(&buf, info->flags));
 	return record_put(txn, QL_TABLE_IMAGES, &info->manifest, &buf, r, err);
 }
 
@@ -184,13 +195,18 @@ int ql_record_parse_image(const void *key, size_t key_len, const void *value,
 	cursor_digest(&c, &info.cfs);
 	info.n_layers = ql_cursor_le32(&c);
 	if (c.bad || info.n_layers > QL_IMAGE_LAYERS_MAX ||
-	    ql_cursor_left(&c) != (size_t)info.n_layers * QL_DIGEST_BYTES)
+	    ql_cursor_left(&c) < (size_t)info.n_layers * QL_DIGEST_BYTES)
 		return -EBADMSG;
 	info.layers = calloc(info.n_layers + 1U, sizeof(*info.layers));
 	if (!info.layers)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < info.n_layers; i++)
 		cursor_digest(&c, &info.layers[i]);
+	info.flags = record_flags(&c);
+	if (record_end(&c) < 0) {
+		ql_image_info_release(&info);
+		return -EBADMSG;
+	}
 	*ret_info = info;
 	return 0;
 }

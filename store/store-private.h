@@ -48,6 +48,8 @@ enum ql_table {
 	QL_TABLE_IMAGES,
 	QL_TABLE_LAYERS,
 	QL_TABLE_OBJECTS,
+	QL_TABLE_BLOBS,
+	QL_TABLE_PARTIALS,
 	QL_TABLES
 };
 
@@ -171,28 +173,6 @@ void ql_ingest_stats(const struct ql_ingest *ing,
 
 struct ql_tar;
 
-struct ql_tar_xattr {
-	char *name;  /* owned */
-	char *value; /* owned */
-	size_t len;
-};
-
-struct ql_tar_entry {
-	char type;  /* '0' file, '1' hardlink, '2' symlink, '3' char device,
-		     * '4' block device, '5' folder, '6' FIFO */
-	char *path; /* owned; normalized: no leading or trailing '/', no "." */
-	char *link; /* owned; symlink's target as it is, hardlink's normalized
-		     */
-	uint32_t mode; /* permissions only */
-	uint32_t uid, gid;
-	uint64_t size; /* bytes of content, holes included */
-	int64_t mtime_sec;
-	uint32_t mtime_nsec;
-	uint32_t major, minor;
-	struct ql_tar_xattr *xattrs; /* owned */
-	size_t n_xattrs;
-};
-
 /* Borrows the stream. */
 int ql_tar_new(struct ql_stream *in, struct ql_tar **ret_tar,
 	       struct ql_error *err);
@@ -299,6 +279,25 @@ void ql_pax_init(struct ql_pax *pax);
 int ql_pax_parse(const char *data, size_t len, struct ql_pax *pax,
 		 struct ql_error *err);
 
+/* ---- layer.c ---- */
+
+/* Records a layer whose tree is in place, and counts its objects. */
+int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
+		    struct ql_error *err);
+
+/* ---- layerentry.c: what an entry does to a layer's tree ---- */
+
+struct ql_layertree;
+struct ql_meta;
+
+/* Sets a regular file's meta->data or meta->object. */
+typedef int ql_entry_content_fn(void *arg, struct ql_meta *meta,
+				struct ql_error *err);
+/* -EINVAL, …: an entry that no image may hold, named.  1: passed over. */
+int ql_layer_entry(struct ql_layertree *lt, const struct ql_tar_entry *e,
+		   ql_entry_content_fn *content, void *arg,
+		   struct ql_error *err);
+
 /* ---- path.c: names in archives ---- */
 
 enum { QL_PATH_MAX = 4095, QL_NAME_MAX = 255 };
@@ -332,7 +331,6 @@ enum { QL_INLINE_MAX = 64 }; /* larger files are objects */
 #define QL_XATTR_LINK QL_XATTR_PREFIX "link" /* hardlink into a lower layer */
 #define QL_XATTR_HAS_LINKS QL_XATTR_PREFIX "has-links" /* on the root */
 
-struct ql_layertree;
 int ql_layertree_new(struct ql_layertree **ret_lt, struct ql_error *err);
 void ql_layertree_free(struct ql_layertree *lt);
 QL_DEFINE_CLEANUP(struct ql_layertree *, ql_layertree_free)
@@ -436,6 +434,13 @@ enum { QL_CFS_PATH = 80 };
 /* "images/<hex>.cfs" and the like; returns buf. */
 char *ql_cfs_path(const char *dir, const struct ql_digest *digest,
 		  char buf[QL_CFS_PATH]);
+/* "layers/<hex>.toc"; returns buf. */
+char *ql_toc_path(const char *dir, const struct ql_digest *digest,
+		  char buf[QL_CFS_PATH]);
+/* Replaces path by data, atomically; what was written is durable only after a
+ * syncfs(2). */
+int ql_file_put(int root_fd, const char *tmp_path, const char *path,
+		const void *data, size_t len, struct ql_error *err);
 /* "layers/<hex>.cfs.zst"; returns buf. */
 char *ql_layer_path(const struct ql_digest *digest, char buf[QL_CFS_PATH]);
 /* Digest of a whole file below root_fd. */
@@ -480,5 +485,17 @@ int ql_tree_xattr_raw(const struct ql_tree *tree, const struct ql_inode *inode,
 int ql_tree_xattr_trusted(const struct ql_tree *tree,
 			  const struct ql_inode *inode, const char *name,
 			  struct ql_xattr *ret_xattr);
+
+/* ---- toc.c, tocwriter.c: the file's layout ---- */
+
+#define QL_TOC_MAGIC "QLTOC\0\0\1"
+#define QL_TOC_FILES_OWN UINT32_MAX /* a chunk's digest is its file's */
+enum {
+	QL_TOC_HEADER = 8 + 6 * 4 + 8 + QL_DIGEST_BYTES,
+	QL_TOC_BLOB = QL_DIGEST_BYTES + 8 + 4 + 4,
+	QL_TOC_FILE = QL_DIGEST_BYTES + 8 + 4 + 4,
+	QL_TOC_CHUNK = 8 + 8 + 4 * 4,
+	QL_TOC_SPAN = 4 * 8 + 2 * 4 + 8 + 2 * 4,
+};
 
 #endif

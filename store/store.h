@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "store/base/base.h"
+#include "store/toc.h"
 
 /* ---- the store ---- */
 
@@ -81,6 +82,7 @@ struct ql_layer_info {
 	uint64_t entries;	  /* tar entries that are files, folders, … */
 	uint64_t file_bytes;	  /* sum of the regular files' sizes */
 	struct ql_digest cfs;	  /* of layers/<diff_id>.cfs.zst */
+	uint32_t flags;		  /* QL_LAYER_* */
 };
 
 struct ql_layer_stats {
@@ -88,6 +90,12 @@ struct ql_layer_stats {
 	uint64_t new_bytes;
 	uint64_t dup_objects; /* found here already */
 	uint64_t dup_bytes;
+};
+
+enum {
+	/* Its objects need not be here: layers/<blob>.toc says where they are.
+	 */
+	QL_LAYER_LAZY = 1,
 };
 
 /* -ENOENT (not described): the layer is not here. */
@@ -117,6 +125,137 @@ int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
 		    struct ql_layer_info *info,
 		    struct ql_layer_stats *ret_stats, struct ql_error *err);
 
+/* ---- layers whose content is elsewhere ---- */
+
+struct ql_tar_xattr {
+	char *name;  /* owned */
+	char *value; /* owned */
+	size_t len;
+};
+
+/* An entry of a layer's archive. */
+struct ql_tar_entry {
+	char type;  /* '0' file, '1' hardlink, '2' symlink, '3' char device,
+		     * '4' block device, '5' folder, '6' FIFO */
+	char *path; /* owned; normalized: no leading or trailing '/', no "." */
+	char *link; /* owned; symlink's target as it is, hardlink's normalized
+		     */
+	uint32_t mode; /* permissions only */
+	uint32_t uid, gid;
+	uint64_t size; /* bytes of content, holes included */
+	int64_t mtime_sec;
+	uint32_t mtime_nsec;
+	uint32_t major, minor;
+	struct ql_tar_xattr *xattrs; /* owned */
+	size_t n_xattrs;
+};
+
+/* Where a part of a file lies in the layer's blob. */
+struct ql_place {
+	uint64_t offset; /* in the file */
+	uint32_t len;	 /* bytes */
+	bool whole;	 /* it is all of the file: digest is not used */
+	struct ql_digest digest;
+	uint64_t blob_offset; /* of the frame or member that holds it */
+	uint64_t blob_len;    /* that need be read, at most */
+	uint64_t inner;	      /* where in what that decodes to */
+};
+
+/*
+ * A layer that is known by its table of contents: entries in their order, and
+ * for each regular file the places of its content.  Nothing of it is visible
+ * before it is committed.
+ */
+struct ql_draft;
+int ql_draft_new(struct ql_store *store, const struct ql_digest *blob,
+		 uint64_t blob_size, enum ql_codec codec,
+		 struct ql_draft **ret_draft, struct ql_error *err);
+void ql_draft_free(struct ql_draft *draft);
+QL_DEFINE_CLEANUP(struct ql_draft *, ql_draft_free)
+/* content: the digest of a regular file with size > 0, else not used.  Errors
+ * as of ql_layer_import(). */
+int ql_draft_entry(struct ql_draft *draft, const struct ql_tar_entry *e,
+		   const struct ql_digest *content, struct ql_error *err);
+/* Of the last entry; in ascending order both in the file and in the blob
+ * (several may share a frame).  What no place covers is zeros.  -EBADMSG: out
+ * of the blob or the file, overlapping. */
+int ql_draft_place(struct ql_draft *draft, const struct ql_place *place,
+		   struct ql_error *err);
+/* Records the layer as lazy.  info->diff_id is the caller's, the rest is
+ * filled in.  Locks as for ql_layer_import(). */
+int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
+		    struct ql_error *err);
+
+/* The table of contents of the blob that a layer came as. */
+int ql_toc_open_layer(const struct ql_store *store,
+		      const struct ql_layer_info *info, struct ql_toc **ret_toc,
+		      struct ql_error *err);
+
+/* ---- where blobs are to be had ---- */
+
+/* Remembers that a repository ("docker.io/library/redis", "oci:/dir") has
+ * blobs.  The newest is asked first; a few are kept for each. */
+int ql_blob_sources_add(struct ql_store *store, const struct ql_digest *blobs,
+			size_t n, const char *repository, struct ql_error *err);
+/* Appends their names, each ended by a NUL.  -ENOENT (not described). */
+int ql_blob_sources(struct ql_store *store, const struct ql_digest *blob,
+		    struct ql_buf *buf);
+
+/* ---- extents: which parts of a file are there ---- */
+
+struct ql_extents {
+	struct ql_extent {
+		uint64_t start, end;
+	} * items; /* owned; ascending, apart from each other */
+	size_t n, cap;
+};
+void ql_extents_release(struct ql_extents *e);
+int ql_extents_add(struct ql_extents *e, uint64_t start, uint64_t end);
+bool ql_extents_have(const struct ql_extents *e, uint64_t start, uint64_t end);
+uint64_t ql_extents_bytes(const struct ql_extents *e);
+
+/* ---- objects that come piece by piece ---- */
+
+/* A file without a name, to be written, read and published. */
+int ql_object_scratch(const struct ql_store *store,
+		      const struct ql_digest *digest, int *ret_fd,
+		      struct ql_error *err);
+/*
+ * Opens partial/<digest>.part, made where it is not there, for this process
+ * alone, and says which parts are known to be in it.  -EBUSY (not described):
+ * another process has it.
+ */
+int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
+		    uint64_t size, int *ret_fd, struct ql_extents *ret_extents,
+		    struct ql_error *err);
+
+struct ql_partial_state {
+	struct ql_digest digest;
+	const struct ql_extents *extents; /* borrowed */
+};
+struct ql_object_ready {
+	struct ql_digest digest;
+	int fd;	    /* borrowed */
+	bool named; /* it is partial/<digest>.part */
+};
+/*
+ * Makes everything written before durable, then gives names to what is whole
+ * (the caller has verified it) and records what of the others is there: no
+ * name and no record ever stands for bytes that could still be lost.
+ */
+int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
+		    size_t n_ready, const struct ql_partial_state *partial,
+		    size_t n_partial, struct ql_error *err);
+/* Forgets what was there of a partial file, and the file. */
+int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
+		    struct ql_error *err);
+/* Whether an object is here, whole. */
+bool ql_object_here(const struct ql_store *store,
+		    const struct ql_digest *digest);
+/* Bytes of a partial file that are here; 0 where there is none. */
+uint64_t ql_partial_bytes(struct ql_store *store,
+			  const struct ql_digest *digest);
+
 /* ---- images ---- */
 
 enum { QL_IMAGE_LAYERS_MAX = 512 };
@@ -130,7 +269,15 @@ struct ql_image_info {
 	struct ql_digest cfs; /* of images/<manifest>.cfs */
 	uint32_t n_layers;
 	struct ql_digest *layers; /* owned: diff IDs, lowest first */
+	uint32_t flags;		  /* QL_IMAGE_* */
 };
+
+enum {
+	/* Its merged tree came ready-made, with images/<manifest>.toc; its
+	 * layers may be unknown here, and its objects count by that tree. */
+	QL_IMAGE_READY = 1,
+};
+
 void ql_image_info_release(struct ql_image_info *info);
 #define _cleanup_image_info_ __attribute__((cleanup(ql_image_info_release)))
 

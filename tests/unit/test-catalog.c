@@ -65,7 +65,7 @@ static void two_images(struct lab *lab, struct ql_digest manifests[2])
 
 static void an_unknown_format_is_refused(void **state)
 {
-	static const char formats[][5] = { "\2\0\0\0", "\0\0\0\0", "\1\0\0\1" };
+	static const char formats[][5] = { "\3\0\0\0", "\0\0\0\0", "\1\0\0\1" };
 	_cleanup_lab_ struct lab lab;
 	struct ql_store *other = NULL;
 	struct ql_txn *txn;
@@ -89,11 +89,39 @@ static void an_unknown_format_is_refused(void **state)
 						       &other, &lab.err),
 					 -EPROTONOSUPPORT);
 			assert_non_null(strstr(lab.err.text,
-					       "this program knows format 1"));
+					       "this program knows format 2"));
 			assert_null(other);
 		}
 		lab_release(&lab);
 		lab_init(&lab);
+	}
+}
+
+static void the_format_before_is_upgraded(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_store *other = NULL;
+	struct ql_txn *txn;
+
+	(void)state;
+	lab_init(&lab);
+	tarball_must(ql_txn_begin(lab.store->catalog, true, &txn, NULL) == 0);
+	tarball_must(ql_txn_put(txn, QL_TABLE_META, "format", 6, "\1\0\0\0", 4,
+				NULL) == 0);
+	tarball_must(ql_txn_commit(txn, NULL) == 0);
+	ql_store_close(lab.store);
+	lab.store = NULL;
+	assert_int_equal(ql_store_open(lab.root, QL_STORE_READ, &other,
+				       &lab.err),
+			 -ENOENT);
+	assert_non_null(strstr(lab.err.text, "the next pull upgrades"));
+	for (int write = 1; write >= 0; write--) {
+		assert_int_equal(ql_store_open(lab.root,
+					       write ? QL_STORE_WRITE
+						     : QL_STORE_READ,
+					       &other, &lab.err),
+				 0);
+		ql_store_close(other);
 	}
 }
 
@@ -264,6 +292,12 @@ static void records_are_read_in_full_or_refused(void **state)
 			 -EBADMSG);
 	assert_int_equal(ql_record_parse_layer(bytes, 31, bytes, 96, &layer),
 			 -EBADMSG);
+	assert_int_equal(ql_record_parse_layer(bytes, 32, bytes, 97, &layer),
+			 -EBADMSG);
+	assert_int_equal(ql_record_parse_layer(bytes, 32, bytes, 100, &layer),
+			 0);
+	assert_int_equal(ql_record_parse_layer(bytes, 32, bytes, 101, &layer),
+			 -EBADMSG);
 	assert_int_equal(ql_txn_begin(lab.store->catalog, false, &txn, NULL),
 			 0);
 	assert_int_equal(ql_txn_get(txn, QL_TABLE_IMAGES, manifests[0].bytes,
@@ -272,10 +306,13 @@ static void records_are_read_in_full_or_refused(void **state)
 	assert_in_range(len, 1, sizeof(bytes));
 	memcpy(bytes, value, len);
 	ql_txn_abort(txn);
-	for (size_t cut = 0; cut < len; cut++)
+	for (size_t cut = 0; cut < len; cut++) {
+		if (cut == len - 4)
+			continue; /* as format 1 was */
 		assert_int_equal(ql_record_parse_image(manifests[0].bytes, 32,
 						       bytes, cut, &image),
 				 -EBADMSG);
+	}
 	assert_int_equal(ql_record_parse_image(manifests[0].bytes, 32, bytes,
 					       len, &image),
 			 0);
@@ -650,6 +687,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_unknown_format_is_refused),
+		cmocka_unit_test(the_format_before_is_upgraded),
 		cmocka_unit_test(no_store_is_made_by_reading),
 		cmocka_unit_test(nobody_else_reads_what_is_in_a_store),
 		cmocka_unit_test(an_empty_catalogue_is_made_anew),

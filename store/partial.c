@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects that come piece by piece: a sparse file in partial/, and in the
+ * catalogue what of it is there:
+ *
+ *   partials  object digest -> u64 size, then u64 start, u64 end of each part
+ *
+ * A part is recorded only after it was verified (by the caller) and made
+ * durable (here).  A record whose file is gone or of another size counts for
+ * nothing.  The file's lock (flock) makes one process its only writer.
+ */
+#include "store/store-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+enum { PARTIAL_RECORD_MAX = 1 << 20, PARTIAL_PATH = 80 };
+
+static char *partial_path(const struct ql_digest *digest,
+			  char buf[PARTIAL_PATH])
+{
+	char hex[QL_DIGEST_HEX + 1];
+
+	(void)snprintf(buf, PARTIAL_PATH, "partial/%s.part",
+		       ql_digest_hex(digest, hex));
+	return buf;
+}
+
+/* ---- records ---- */
+
+static int partial_parse(const void *value, size_t len, uint64_t size,
+			 struct ql_extents *ret)
+{
+	struct ql_extents e = { 0 };
+	struct ql_cursor c;
+	int r = 0;
+
+	ql_cursor_init(&c, value, len);
+	if (ql_cursor_le64(&c) != size)
+		return 0;
+	while (r == 0 && !c.bad && ql_cursor_left(&c) > 0) {
+		uint64_t start = ql_cursor_le64(&c);
+		uint64_t end = ql_cursor_le64(&c);
+
+		if (c.bad || start >= end || end > size)
+			r = -EBADMSG;
+		else
+			r = ql_extents_add(&e, start, end);
+	}
+	if (r < 0)
+		ql_extents_release(&e);
+	else
+		*ret = e;
+	return r;
+}
+
+static int partial_load(struct ql_store *store, const struct ql_digest *digest,
+			uint64_t size, struct ql_extents *ret)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	const void *value;
+	size_t len;
+	int r = ql_txn_begin(store->catalog, false, &txn, NULL);
+
+	if (r == 0)
+		r = ql_txn_get(txn, QL_TABLE_PARTIALS, digest->bytes,
+			       QL_DIGEST_BYTES, &value, &len);
+	if (r == 0)
+		r = partial_parse(value, len, size, ret);
+	return r == -ENOENT || r == -EBADMSG ? 0 : r;
+}
+
+static int partial_save(struct ql_txn *txn, const struct ql_partial_state *p,
+			uint64_t size, struct ql_error *err)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(PARTIAL_RECORD_MAX);
+	int r = ql_buf_add_le64(&buf, size);
+
+	for (size_t i = 0; i < p->extents->n && r == 0; i++) {
+		r = ql_buf_add_le64(&buf, p->extents->items[i].start);
+		if (r == 0)
+			r = ql_buf_add_le64(&buf, p->extents->items[i].end);
+	}
+	if (r < 0)
+		return ql_error_errno(err, r, "record of a partial file");
+	return ql_txn_put(txn, QL_TABLE_PARTIALS, p->digest.bytes,
+			  QL_DIGEST_BYTES, buf.data, buf.len, err);
+}
+
+/* ---- files ---- */
+
+bool ql_object_here(const struct ql_store *store,
+		    const struct ql_digest *digest)
+{
+	return ql_object_exists(store, digest);
+}
+
+int ql_object_scratch(const struct ql_store *store,
+		      const struct ql_digest *digest, int *ret_fd,
+		      struct ql_error *err)
+{
+	return ql_object_create(store, digest, ret_fd, err);
+}
+
+int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
+		    uint64_t size, int *ret_fd, struct ql_extents *ret_extents,
+		    struct ql_error *err)
+{
+	char path[PARTIAL_PATH];
+	_cleanup_close_ int fd =
+		openat(store->root_fd, partial_path(digest, path),
+		       O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0444);
+	struct ql_extents extents = { 0 };
+	struct stat st, named;
+	int r = 0;
+
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "%s/%s", store->root, path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK
+			       ? -EBUSY
+			       : ql_error_errno(err, -errno, "lock %s/%s",
+						store->root, path);
+	/* Another process may have finished it in between. */
+	if (fstat(fd, &st) < 0 ||
+	    fstatat(store->root_fd, path, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    named.st_ino != st.st_ino)
+		return -EBUSY;
+	if ((uint64_t)st.st_size == size)
+		r = partial_load(store, digest, size, &extents);
+	else if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
+		r = -errno;
+	if (r < 0)
+		return ql_error_errno(err, r, "%s/%s", store->root, path);
+	*ret_fd = ql_take_fd(&fd);
+	*ret_extents = extents;
+	return 0;
+}
+
+static int partial_forget(struct ql_txn *txn, const struct ql_digest *digest,
+			  struct ql_error *err)
+{
+	int r = ql_txn_del(txn, QL_TABLE_PARTIALS, digest->bytes,
+			   QL_DIGEST_BYTES, err);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
+		    struct ql_error *err)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	char path[PARTIAL_PATH];
+	int r = ql_txn_begin(store->catalog, true, &txn, err);
+
+	if (r == 0)
+		r = partial_forget(txn, digest, err);
+	if (r == 0)
+		r = ql_txn_commit(ql_take_ptr(txn), err);
+	(void)unlinkat(store->root_fd, partial_path(digest, path), 0);
+	return r;
+}
+
+uint64_t ql_partial_bytes(struct ql_store *store,
+			  const struct ql_digest *digest)
+{
+	struct ql_extents e = { 0 };
+	char path[PARTIAL_PATH];
+	struct stat st;
+	uint64_t n = 0;
+
+	if (fstatat(store->root_fd, partial_path(digest, path), &st, 0) == 0 &&
+	    partial_load(store, digest, (uint64_t)st.st_size, &e) == 0)
+		n = ql_extents_bytes(&e);
+	ql_extents_release(&e);
+	return n;
+}
+
+/* ---- settling ---- */
+
+static int settle_name(struct ql_store *store, const struct ql_object_ready *o,
+		       struct ql_error *err)
+{
+	char path[PARTIAL_PATH];
+	int r = ql_object_publish(store, o->fd, &o->digest, err);
+
+	if (r == 0 && o->named)
+		(void)unlinkat(store->root_fd, partial_path(&o->digest, path),
+			       0);
+	return r;
+}
+
+static int settle_records(struct ql_store *store,
+			  const struct ql_object_ready *ready, size_t n_ready,
+			  const struct ql_partial_state *partial,
+			  size_t n_partial, struct ql_error *err)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	struct stat st;
+	int r = ql_txn_begin(store->catalog, true, &txn, err);
+
+	for (size_t i = 0; i < n_ready && r == 0; i++)
+		if (ready[i].named)
+			r = partial_forget(txn, &ready[i].digest, err);
+	for (size_t i = 0; i < n_partial && r == 0; i++) {
+		char path[PARTIAL_PATH];
+
+		if (fstatat(store->root_fd,
+			    partial_path(&partial[i].digest, path), &st, 0) < 0)
+			continue; /* finished, or dropped */
+		r = partial_save(txn, &partial[i], (uint64_t)st.st_size, err);
+	}
+	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
+}
+
+static bool any_named(const struct ql_object_ready *ready, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ready[i].named)
+			return true;
+	return false;
+}
+
+int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
+		    size_t n_ready, const struct ql_partial_state *partial,
+		    size_t n_partial, struct ql_error *err)
+{
+	/* Its own, so that no other takes the error of a failed write. */
+	_cleanup_close_ int fd =
+		openat(store->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = 0;
+
+	if (fd < 0 || syncfs(fd) < 0)
+		return ql_error_errno(err, -errno, "write to %s", store->root);
+	for (size_t i = 0; i < n_ready && r == 0; i++)
+		r = settle_name(store, &ready[i], err);
+	if (r == 0 && (n_partial > 0 || any_named(ready, n_ready)))
+		r = settle_records(store, ready, n_ready, partial, n_partial,
+				   err);
+	return r;
+}
