@@ -321,7 +321,7 @@ static void records_are_read_in_full_or_refused(void **state)
 	assert_memory_equal(found.layers, image.layers, 64);
 	ql_image_info_release(&found);
 	ql_image_info_release(&image);
-	memset(bytes + len - 2 * QL_DIGEST_BYTES - 4, 0xff, 4); /* n_layers */
+	memset(bytes + len - 2 * QL_DIGEST_BYTES - 8, 0xff, 4); /* n_layers */
 	assert_int_equal(ql_record_parse_image(manifests[0].bytes, 32, bytes,
 					       len, &image),
 			 -EBADMSG);
