@@ -314,6 +314,7 @@ static void archive_free(struct ql_source *src)
 static const struct ql_source_ops archive_ops = {
 	get_manifest,
 	open_blob,
+	NULL,
 	archive_cancel,
 	archive_free,
 };

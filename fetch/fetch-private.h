@@ -93,7 +93,8 @@ struct ql_http_request {
 	const char *form;	   /* POST this form; NULL: GET */
 	const char *method;	   /* NULL: as form says; "HEAD", "PUT", … */
 	const struct ql_http_upload *upload; /* or NULL */
-	uint64_t offset;	  /* ask for the bytes from here on */
+	uint64_t offset;	  /* ask for the bytes from here on, */
+	uint64_t len;		  /* so many; 0: to the end */
 	bool bulk;		  /* the body may be large */
 	const struct ql_tls *tls; /* or NULL */
 	struct ql_http_timeouts timeouts;
@@ -352,6 +353,10 @@ struct ql_source_ops {
 	/* The bytes of a blob; the caller verifies them. */
 	int (*open_blob)(struct ql_source *src, const struct ql_descriptor *d,
 			 struct ql_stream **ret_stream, struct ql_error *err);
+	/* At least len bytes of it from offset on; NULL: it cannot. */
+	int (*open_range)(struct ql_source *src, const struct ql_descriptor *d,
+			  uint64_t offset, uint64_t len,
+			  struct ql_stream **ret_stream, struct ql_error *err);
 	/* From any thread: whatever waits in this source fails soon. */
 	void (*cancel)(struct ql_source *src);
 	void (*free)(struct ql_source *src);
@@ -410,11 +415,19 @@ const struct ql_tar_member *ql_tarindex_find(const struct ql_tarindex *index,
 /* ---- registryblob.c ---- */
 
 struct ql_registry;
-/* A blob's body that goes on where a connection broke. */
+/* len bytes of a blob's body (d->size: all of it), which goes on where a
+ * connection broke. */
 int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
+			 uint64_t offset, uint64_t len,
 			 struct ql_stream **ret_stream, struct ql_error *err);
 
 /* ---- registry.c, for registryblob.c ---- */
+
+struct ql_range {
+	uint64_t offset;
+	uint64_t len; /* 0: to the end */
+	bool bulk;    /* the body may be large */
+};
 
 /*
  * One GET of path ("manifests/latest", "blobs/sha256:…") below the
@@ -422,7 +435,7 @@ int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
  * authorization and retries.
  */
 int ql_registry_get(struct ql_registry *reg, const char *path,
-		    const char *accept, uint64_t offset, bool bulk,
+		    const char *accept, const struct ql_range *range,
 		    struct ql_http_response *ret_rs, struct ql_error *err);
 /* Any other request, to the origin alone. */
 struct ql_registry_request {
@@ -430,8 +443,7 @@ struct ql_registry_request {
 	const char *path;   /* below the repository */
 	const char *url;    /* NULL; or where the registry said, for path */
 	const char *accept; /* or NULL */
-	uint64_t offset;
-	bool bulk;
+	struct ql_range range;
 	const struct ql_http_upload *upload; /* or NULL */
 	bool once; /* a failed try is the caller's to repeat */
 };

@@ -435,7 +435,7 @@ static CURLcode upload_set(struct transfer *t, const struct ql_http_request *rq)
 static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 {
 	CURLcode rc = CURLE_OK;
-	char range[32];
+	char range[48];
 
 	SET(CURLOPT_URL, rq->url);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -462,9 +462,15 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 		SET(CURLOPT_PROXY, "");
 	if (t->form)
 		SET(CURLOPT_POSTFIELDS, t->form);
-	if (rq->offset > 0) {
-		(void)snprintf(range, sizeof(range), "%llu-",
-			       (unsigned long long)rq->offset);
+	if (rq->offset > 0 || rq->len > 0) {
+		int n = snprintf(range, sizeof(range), "%llu-",
+				 (unsigned long long)rq->offset);
+
+		if (rq->len > 0)
+			(void)snprintf(range + n, sizeof(range) - (size_t)n,
+				       "%llu",
+				       (unsigned long long)(rq->offset +
+							    rq->len - 1));
 		SET(CURLOPT_RANGE, range);
 	}
 	if (rc == CURLE_OK)

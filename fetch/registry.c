@@ -82,8 +82,9 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 		.method = rq->method,
 		.upload = rq->upload,
 		.accept = rq->accept,
-		.offset = rq->offset,
-		.bulk = rq->bulk,
+		.offset = rq->range.offset,
+		.len = rq->range.len,
+		.bulk = rq->range.bulk,
 		.tls = ours ? &ep->tls : &foreign,
 		.timeouts = reg->settings.timeouts,
 	};
@@ -193,14 +194,13 @@ static int endpoint_get(struct ql_registry *reg, const struct ql_endpoint *ep,
 }
 
 int ql_registry_get(struct ql_registry *reg, const char *path,
-		    const char *accept, uint64_t offset, bool bulk,
+		    const char *accept, const struct ql_range *range,
 		    struct ql_http_response *ret_rs, struct ql_error *err)
 {
 	const struct ql_registry_request rq = {
 		.path = path,
 		.accept = accept,
-		.offset = offset,
-		.bulk = bulk,
+		.range = range ? *range : (struct ql_range){ 0 },
 	};
 	size_t n = reg->settings.n_endpoints;
 	int r = -EINVAL;
@@ -271,7 +271,7 @@ static int get_manifest(struct ql_source *src, const struct ql_descriptor *d,
 	path = ql_strf("manifests/%s", which);
 	if (!path)
 		return ql_error_nomem(err);
-	r = ql_registry_get(reg, path, ACCEPT, 0, false, &rs, err);
+	r = ql_registry_get(reg, path, ACCEPT, NULL, &rs, err);
 	if (r == -ENOENT)
 		return ql_error_prefix(err, "no such image");
 	if (r < 0)
@@ -289,8 +289,16 @@ static int get_manifest(struct ql_source *src, const struct ql_descriptor *d,
 static int open_blob(struct ql_source *src, const struct ql_descriptor *d,
 		     struct ql_stream **ret_stream, struct ql_error *err)
 {
-	return ql_registryblob_open((struct ql_registry *)src, d, ret_stream,
-				    err);
+	return ql_registryblob_open((struct ql_registry *)src, d, 0, d->size,
+				    ret_stream, err);
+}
+
+static int open_range(struct ql_source *src, const struct ql_descriptor *d,
+		      uint64_t offset, uint64_t len,
+		      struct ql_stream **ret_stream, struct ql_error *err)
+{
+	return ql_registryblob_open((struct ql_registry *)src, d, offset, len,
+				    ret_stream, err);
 }
 
 static void registry_cancel(struct ql_source *src)
@@ -309,10 +317,7 @@ static void registry_free(struct ql_source *src)
 }
 
 static const struct ql_source_ops registry_ops = {
-	get_manifest,
-	open_blob,
-	registry_cancel,
-	registry_free,
+	get_manifest, open_blob, open_range, registry_cancel, registry_free,
 };
 
 int ql_registry_open(const struct ql_ref *ref,

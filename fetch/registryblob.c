@@ -19,7 +19,8 @@ struct blob_stream {
 	struct ql_registry *reg; /* borrowed */
 	char *path;		 /* owned */
 	uint64_t size;		 /* as the manifest states it */
-	uint64_t pos;		 /* bytes given to the reader */
+	uint64_t end;		 /* of what is wanted */
+	uint64_t pos;		 /* up to where the reader has it */
 	uint64_t last_failure;	 /* pos at that time */
 	unsigned int failures;	 /* since there was progress */
 	struct ql_http_response rs;
@@ -63,10 +64,12 @@ static int answer_check(struct blob_stream *b, struct ql_error *err)
 static int blob_connect(struct blob_stream *b, struct ql_error *err)
 {
 	int r;
+	uint64_t left = b->end - b->pos;
+	struct ql_range range = { b->pos, b->end < b->size ? left : 0,
+				  left > QL_BLOB_WINDOW };
 
 	ql_http_response_release(&b->rs);
-	r = ql_registry_get(b->reg, b->path, NULL, b->pos,
-			    b->size - b->pos > QL_BLOB_WINDOW, &b->rs, err);
+	r = ql_registry_get(b->reg, b->path, NULL, &range, &b->rs, err);
 	if (r < 0)
 		return r;
 	r = answer_check(b, err);
@@ -106,6 +109,10 @@ static ssize_t blob_read(struct ql_stream *s, void *buf, size_t len,
 {
 	struct blob_stream *b = (struct blob_stream *)s;
 
+	if (b->end < b->size && len > b->end - b->pos)
+		len = (size_t)(b->end - b->pos);
+	if (len == 0)
+		return 0; /* a part: what follows it is not of interest */
 	for (;;) {
 		ssize_t n = ql_stream_read(b->rs.body, buf, len, err);
 		int r;
@@ -116,9 +123,9 @@ static ssize_t blob_read(struct ql_stream *s, void *buf, size_t len,
 		}
 		if (n == -ECANCELED)
 			return n;
-		if (b->pos >= b->size)
+		if (b->pos >= b->end)
 			return 0; /* how the connection ends is no matter */
-		if (n == 0 && b->rs.length != UINT64_MAX)
+		if (n == 0 && b->rs.length != UINT64_MAX && b->end == b->size)
 			return 0; /* short by its own account */
 		if (n == 0)
 			n = ql_error_set(err, -ECONNRESET,
@@ -144,6 +151,7 @@ static void blob_free(struct ql_stream *s)
 static const struct ql_stream_ops blob_ops = { blob_read, blob_free };
 
 int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
+			 uint64_t offset, uint64_t len,
 			 struct ql_stream **ret_stream, struct ql_error *err)
 {
 	char digest[QL_DIGEST_TEXT + 1];
@@ -155,6 +163,9 @@ int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
 	b->base.ops = &blob_ops;
 	b->reg = reg;
 	b->size = d->size;
+	b->pos = offset;
+	b->last_failure = offset;
+	b->end = len < d->size - offset ? offset + len : d->size;
 	b->path = ql_strf("blobs/%s", ql_digest_text(&d->digest, digest));
 	r = b->path ? blob_connect(b, err) : ql_error_nomem(err);
 	if (r == -ENOENT && d->n_urls > 0)
