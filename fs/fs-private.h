@@ -3,8 +3,10 @@
  * What the files of fs/ share with each other: the server's state, and
  * prototypes grouped by the file that owns them.
  *
- * Locks: struct ql_openfiles has one mutex, held for a few instructions and
- * never while a request is answered or a file is opened.  There is no other.
+ * Locks: struct ql_openfiles, ql_slots and ql_vtable have one mutex each, held
+ * for a few instructions (of slots also while a tree is closed) and never
+ * while a request is answered or a file is opened.  None is taken under
+ * another.
  */
 #ifndef QL_FS_PRIVATE_H
 #define QL_FS_PRIVATE_H
@@ -17,8 +19,10 @@
 
 #include "fs/fs.h"
 
-/* Nothing in an image ever changes, so the kernel may keep what it has. */
+/* Nothing in an image ever changes, so the kernel may keep what it has.
+ * Folders above images do: images come and go. */
 #define QL_FS_TIMEOUT (86400.0 * 365) /* seconds */
+#define QL_FS_TIMEOUT_VIRTUAL 1.0
 
 #define QL_FS_TYPE "fuse.quicklayer"
 #define QL_FS_SUBTYPE "quicklayer"
@@ -28,10 +32,18 @@
 
 struct ql_openfiles;
 
+struct ql_slots;
+struct ql_vtable;
+
 struct ql_fs {
 	const struct ql_store *store; /* borrowed */
-	const struct ql_tree *tree;   /* borrowed */
+	const struct ql_tree *tree;   /* borrowed; NULL: every image's */
+	struct ql_store *catalog;     /* borrowed; where tree is NULL */
 	struct ql_openfiles *files;   /* owned */
+	struct ql_slots *slots;	      /* owned; where tree is NULL */
+	struct ql_vtable *vtable;     /* owned; where tree is NULL */
+	struct fuse_session *session; /* while it serves */
+	int signal;		      /* that ended it; 0: unmounted */
 	bool inert_devices;	      /* as in struct ql_mount_options */
 	atomic_bool passthrough;  /* cleared by the first open that it fails */
 	atomic_uint requests;	  /* since the start; wraps */
@@ -41,16 +53,145 @@ struct ql_fs {
 
 /* ---- ino.c ---- */
 
-fuse_ino_t ql_ino_from_nid(uint64_t root_nid, uint64_t nid);
-uint64_t ql_ino_to_nid(uint64_t root_nid, fuse_ino_t ino);
+enum { QL_SLOTS = 1 << 16 }; /* slot 0 is the root's */
+
+fuse_ino_t ql_ino(unsigned int slot, uint64_t root_nid, uint64_t nid);
+unsigned int ql_ino_slot(fuse_ino_t ino);
+/* In slot 0, where root_nid is the tree's. */
+uint64_t ql_ino_nid(fuse_ino_t ino, uint64_t root_nid);
+
+/* ---- vdir.c: the folders above images, by path ---- */
+
+enum ql_vkind {
+	QL_V_DIR,
+	QL_V_IMAGE, /* an image's root */
+	QL_V_INERT, /* the same, its devices without numbers */
+	QL_V_LAYER, /* a layer's root, as an overlay's lower one */
+	QL_V_OBJECT,
+};
+
+struct ql_vnode {
+	enum ql_vkind kind;
+	struct ql_digest digest; /* of what kind names */
+	uint64_t size;		 /* an object's, bytes */
+};
+
+struct ql_names {
+	struct ql_name {
+		char *name; /* owned */
+		enum ql_vkind kind;
+	} * items; /* owned; sorted, each name once */
+	size_t n, cap;
+};
+void ql_names_release(struct ql_names *names);
+
+/* What a path below the mount ("" is its root) is now.  -ENOENT (not
+ * described). */
+int ql_vdir_find(struct ql_store *store, const char *path,
+		 struct ql_vnode *ret_node);
+/* A folder's entries, sorted.  -ENOENT, -ENOTDIR (not described). */
+int ql_vdir_list(struct ql_store *store, const char *path,
+		 struct ql_names *ret_names);
+/* When a folder's entries changed last, at the earliest. */
+struct timespec ql_vdir_mtime(const struct ql_store *store, const char *path);
+
+/* ---- vtable.c: numbers of those folders, while the kernel knows them ---- */
+
+struct ql_vtable *ql_vtable_new(void); /* NULL: out of memory */
+void ql_vtable_free(struct ql_vtable *table);
+/* The number of a path, which the kernel then knows once more; 0: out of
+ * memory.  "" is FUSE_ROOT_ID. */
+uint64_t ql_vtable_learn(struct ql_vtable *table, const char *path);
+/* The kernel knows it n times less. */
+void ql_vtable_forget(struct ql_vtable *table, uint64_t id, uint64_t n);
+/* Owned; -ESTALE, -ENOMEM. */
+int ql_vtable_path(struct ql_vtable *table, uint64_t id, char **ret_path);
+
+/* ---- slots.c: trees that are open, each a slot of inode numbers ---- */
+
+struct ql_slot {
+	unsigned int number;  /* 1 to QL_SLOTS - 1 */
+	enum ql_vkind kind;   /* under the slots' lock, as all below */
+	uint64_t generation;  /* how often the number meant another tree */
+	struct ql_tree *tree; /* owned; NULL: closed.  Stays while it is held */
+	struct ql_digest digest;     /* of what is open */
+	_Atomic uint64_t refs;	     /* requests, and what the kernel knows */
+	bool idle;		     /* in the list of those with no refs */
+	struct ql_slot *prev, *next; /* in that list, or that of the closed */
+	struct ql_slot *chain;	     /* in its bucket */
+};
+
+/* idle_max: trees kept open that nobody uses. */
+struct ql_slots *ql_slots_new(const struct ql_store *store, size_t idle_max);
+void ql_slots_free(struct ql_slots *slots);
+/* Finds or opens a tree and holds its slot.  A tree that was open before has
+ * the number that it had.  -ENFILE: every number is in use. */
+int ql_slots_open(struct ql_slots *slots, enum ql_vkind kind,
+		  const struct ql_digest *digest, struct ql_slot **ret_slot,
+		  struct ql_error *err);
+/* Holds an open slot by its number; NULL: it is not open. */
+struct ql_slot *ql_slots_hold(struct ql_slots *slots, unsigned int number);
+/* Holds it n times more; by who holds it. */
+void ql_slot_hold(struct ql_slot *slot, uint64_t n);
+void ql_slots_put(struct ql_slots *slots, struct ql_slot *slot, uint64_t n);
+/* The same by number, for what was held by the kernel. */
+void ql_slots_forget(struct ql_slots *slots, unsigned int number, uint64_t n);
+/* Closes the trees of an image unless they are used: then false. */
+bool ql_slots_drop(struct ql_slots *slots, const struct ql_digest *digest);
+
+/* ---- layerview.c: a layer's tree as an overlay's lower folder ---- */
+
+/* Set in the nid of a whiteout, whose inode is that of its ".wh." file. */
+#define QL_NID_WHITEOUT ((uint64_t)1 << 47)
+
+/* As ql_tree_lookup(). */
+int ql_layerview_lookup(const struct ql_tree *tree, const struct ql_inode *dir,
+			const char *name, size_t len, uint64_t *ret_nid);
+/* Makes an entry of a folder what it is shown as: 1, or 0 for not at all. */
+int ql_layerview_entry(const struct ql_tree *tree, const struct ql_inode *dir,
+		       struct ql_dirent *e);
+/* Whether a folder hides what lower layers have in it: 1 or 0. */
+int ql_layerview_opaque(const struct ql_tree *tree, const struct ql_inode *dir);
+/* As ql_tree_inode().  -EIO: its content is in a layer below. */
+int ql_layerview_inode(const struct ql_tree *tree, uint64_t nid,
+		       struct ql_inode *ret_inode);
+/* Marks of our own are not shown. */
+bool ql_layerview_hides(const struct ql_xattr *x);
+
+/* ---- node.c: what an inode number means ---- */
+
+struct ql_node {
+	fuse_ino_t ino;
+	struct ql_slot *slot;	    /* held; NULL: of slot 0 */
+	const struct ql_tree *tree; /* borrowed; NULL: v says what it is */
+	struct ql_inode inode;	    /* made up where there is no tree */
+	struct ql_vnode v;	    /* where there is no tree */
+	char *path;		    /* owned; where there is no tree */
+};
+
+/* -ESTALE; -EIO where the image is damaged. */
+int ql_node_get(struct ql_fs *fs, fuse_ino_t ino, struct ql_node *ret_node);
+void ql_node_release(struct ql_fs *fs, struct ql_node *node);
+/* Another inode of node's tree; borrows what node holds, and is not to be
+ * released. */
+int ql_node_sibling(const struct ql_node *node, uint64_t nid,
+		    struct ql_node *ret_node);
+/* A name in a folder: held like ql_node_get()'s, and known to the kernel once
+ * more (ql_node_forget() where it was not told).  -ENOENT, -ENOTDIR. */
+int ql_node_lookup(struct ql_fs *fs, const struct ql_node *dir,
+		   const char *name, struct ql_node *ret_node);
+/* The kernel knows n times more of the node's tree. */
+void ql_node_learn(const struct ql_node *node, uint64_t n);
+void ql_node_forget(struct ql_fs *fs, fuse_ino_t ino, uint64_t n);
+/* As of ql_tree_content(); what is inline is borrowed while node is held. */
+int ql_node_content(const struct ql_node *node, struct ql_content *ret_content);
+bool ql_node_is_layer(const struct ql_node *node);
+void ql_node_stat(const struct ql_fs *fs, const struct ql_node *node,
+		  struct stat *ret_stat);
+double ql_node_timeout(const struct ql_node *node); /* seconds */
 
 /* ---- ops-meta.c ---- */
 
-/* The inode of a number from the kernel; -EIO where the image is damaged. */
-int ql_fs_inode(struct ql_fs *fs, fuse_ino_t ino, struct ql_inode *ret_inode);
-fuse_ino_t ql_fs_ino(const struct ql_fs *fs, uint64_t nid);
-void ql_fs_stat(const struct ql_fs *fs, const struct ql_inode *inode,
-		struct stat *ret_stat);
 /* A tree's error as a reader of files is to see it, positive. */
 int ql_fs_errno(int r);
 
@@ -86,7 +227,7 @@ void ql_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 /* ---- openfile.c ---- */
 
 struct ql_openfile {
-	uint64_t nid;
+	uint64_t ino;
 	int fd;		   /* owned; -1 where the kernel reads by itself */
 	int backing_id;	   /* of the kernel's passthrough; 0: none */
 	unsigned int refs; /* under the table's lock */
@@ -96,7 +237,7 @@ struct ql_openfile {
 struct ql_openfiles *ql_openfiles_new(void); /* NULL: out of memory */
 void ql_openfiles_free(struct ql_openfiles *files);
 /* The open file of an inode, with one reference more, or NULL. */
-struct ql_openfile *ql_openfiles_find(struct ql_openfiles *files, uint64_t nid);
+struct ql_openfile *ql_openfiles_find(struct ql_openfiles *files, uint64_t ino);
 /* Adds file (taken), or finds that another was faster: what is returned has
  * one reference more and may be another than file, which then is still the
  * caller's. */

@@ -2,7 +2,7 @@
 /*
  * The open files: at most one per inode, however often it is open, since the
  * kernel wants the same passthrough backing (and the same way of caching) for
- * all opens of an inode (Linux fs/fuse/iomode.c).  A table of chains by nid
+ * all opens of an inode (Linux fs/fuse/iomode.c).  A table of chains by ino
  * under one mutex; opening and closing are the caller's, outside the lock.
  */
 #include <pthread.h>
@@ -49,21 +49,21 @@ void ql_openfiles_free(struct ql_openfiles *files)
 
 /* The pointer that leads to the inode's file, or to the chain's end. */
 static struct ql_openfile **find_locked(struct ql_openfiles *files,
-					uint64_t nid)
+					uint64_t ino)
 {
-	struct ql_openfile **p = &files->buckets[nid % BUCKETS];
+	struct ql_openfile **p = &files->buckets[ino % BUCKETS];
 
-	while (*p && (*p)->nid != nid)
+	while (*p && (*p)->ino != ino)
 		p = &(*p)->next;
 	return p;
 }
 
-struct ql_openfile *ql_openfiles_find(struct ql_openfiles *files, uint64_t nid)
+struct ql_openfile *ql_openfiles_find(struct ql_openfiles *files, uint64_t ino)
 {
 	struct ql_openfile *file;
 
 	(void)pthread_mutex_lock(&files->lock);
-	file = *find_locked(files, nid);
+	file = *find_locked(files, ino);
 	if (file)
 		file->refs++;
 	(void)pthread_mutex_unlock(&files->lock);
@@ -76,7 +76,7 @@ struct ql_openfile *ql_openfiles_add(struct ql_openfiles *files,
 	struct ql_openfile **p;
 
 	(void)pthread_mutex_lock(&files->lock);
-	p = find_locked(files, file->nid);
+	p = find_locked(files, file->ino);
 	if (*p) {
 		file = *p;
 	} else {
@@ -96,7 +96,7 @@ bool ql_openfiles_put(struct ql_openfiles *files, struct ql_openfile *file)
 	(void)pthread_mutex_lock(&files->lock);
 	last = --file->refs == 0;
 	if (last)
-		*find_locked(files, file->nid) = file->next;
+		*find_locked(files, file->ino) = file->next;
 	(void)pthread_mutex_unlock(&files->lock);
 	return last;
 }

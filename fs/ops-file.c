@@ -80,19 +80,19 @@ static int object_open(struct ql_fs *fs, const struct ql_content *content,
 }
 
 /* The inode's open file, with a reference for this open. */
-static int openfile_get(struct ql_fs *fs, fuse_req_t req, uint64_t nid,
+static int openfile_get(struct ql_fs *fs, fuse_req_t req, uint64_t ino,
 			const struct ql_content *content,
 			struct ql_openfile **ret_file)
 {
 	struct ql_openfile *file, *winner;
 	int r;
 
-	file = ql_openfiles_find(fs->files, nid);
+	file = ql_openfiles_find(fs->files, ino);
 	if (!file) {
 		file = calloc(1, sizeof(*file));
 		if (!file)
 			return -ENOMEM;
-		file->nid = nid;
+		file->ino = ino;
 		r = object_open(fs, content, &file->fd);
 		if (r < 0) {
 			free(file);
@@ -117,16 +117,17 @@ void ql_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct ql_fs *fs = fuse_req_userdata(req);
 	struct ql_openfile *file = NULL;
 	struct ql_content content;
-	struct ql_inode inode;
+	struct ql_node node = { 0 };
 	int r;
 
 	r = (fi->flags & O_ACCMODE) == O_RDONLY ? 0 : -EROFS;
 	if (r == 0)
-		r = ql_fs_inode(fs, ino, &inode);
+		r = ql_node_get(fs, ino, &node);
 	if (r == 0)
-		r = ql_tree_content(fs->tree, &inode, &content);
+		r = ql_node_content(&node, &content);
 	if (r == 0 && content.size > 0 && !content.data)
-		r = openfile_get(fs, req, inode.nid, &content, &file);
+		r = openfile_get(fs, req, ino, &content, &file);
+	ql_node_release(fs, &node);
 	if (r < 0) {
 		(void)fuse_reply_err(req, ql_fs_errno(r));
 		return;
@@ -154,26 +155,25 @@ static void read_inline(struct ql_fs *fs, fuse_req_t req, fuse_ino_t ino,
 			size_t size, off_t off)
 {
 	struct ql_content content;
-	struct ql_inode inode;
+	struct ql_node node = { 0 };
 	uint64_t left;
 	int r;
 
-	r = ql_fs_inode(fs, ino, &inode);
+	r = ql_node_get(fs, ino, &node);
 	if (r == 0)
-		r = ql_tree_content(fs->tree, &inode, &content);
+		r = ql_node_content(&node, &content);
 	if (r == 0 && content.size > 0 && !content.data)
 		r = -EIO;
 	if (r < 0) {
 		(void)fuse_reply_err(req, ql_fs_errno(r));
-		return;
-	}
-	if (off < 0 || (uint64_t)off >= content.size) {
+	} else if (off < 0 || (uint64_t)off >= content.size) {
 		(void)fuse_reply_buf(req, NULL, 0);
-		return;
+	} else {
+		left = content.size - (uint64_t)off;
+		(void)fuse_reply_buf(req, (const char *)content.data + off,
+				     left < size ? (size_t)left : size);
 	}
-	left = content.size - (uint64_t)off;
-	(void)fuse_reply_buf(req, (const char *)content.data + off,
-			     left < size ? (size_t)left : size);
+	ql_node_release(fs, &node);
 }
 
 void ql_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

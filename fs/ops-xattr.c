@@ -13,6 +13,9 @@
 
 enum { LIST_MAX = 64 << 10 }; /* XATTR_LIST_MAX */
 
+#define OPAQUE_USER "user.overlay.opaque"
+#define OPAQUE_TRUSTED "trusted.overlay.opaque"
+
 static void reply_value(fuse_req_t req, const void *value, size_t len,
 			size_t size)
 {
@@ -48,42 +51,87 @@ static bool name_is(const struct ql_xattr *x, const char *name)
 	       memcmp(name + prefix, x->name, x->name_len) == 0;
 }
 
+static bool is_opaque_name(const char *name)
+{
+	return strcmp(name, OPAQUE_USER) == 0 ||
+	       strcmp(name, OPAQUE_TRUSTED) == 0;
+}
+
+/* A value of the node's: 1 and x, 0, or a negative errno. */
+static int find_value(const struct ql_node *node, const char *name,
+		      struct ql_xattr *x)
+{
+	bool layer = ql_node_is_layer(node);
+	uint64_t pos = 0;
+	int r;
+
+	if (!node->tree)
+		return 0;
+	if (layer && is_opaque_name(name)) {
+		r = ql_layerview_opaque(node->tree, &node->inode);
+		*x = (struct ql_xattr){ .value = (const uint8_t *)"y",
+					.value_len = 1 };
+		return r;
+	}
+	while ((r = ql_tree_xattr(node->tree, &node->inode, &pos, x)) > 0)
+		if (name_is(x, name) && !(layer && ql_layerview_hides(x)))
+			return 1;
+	return r;
+}
+
 void ql_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		    size_t size)
 {
 	struct ql_fs *fs = fuse_req_userdata(req);
-	struct ql_inode inode;
+	struct ql_node node;
 	struct ql_xattr x;
-	uint64_t pos = 0;
 	int r;
 
 	if (ino == FUSE_ROOT_ID && strcmp(name, QL_FS_SERVER_XATTR) == 0) {
 		reply_server(req, size);
 		return;
 	}
-	r = ql_fs_inode(fs, ino, &inode);
+	r = ql_node_get(fs, ino, &node);
 	if (r < 0) {
 		(void)fuse_reply_err(req, ql_fs_errno(r));
 		return;
 	}
-	while ((r = ql_tree_xattr(fs->tree, &inode, &pos, &x)) > 0) {
-		if (name_is(&x, name)) {
-			reply_value(req, x.value, x.value_len, size);
-			return;
-		}
-	}
-	(void)fuse_reply_err(req, r < 0 ? ql_fs_errno(r) : ENODATA);
+	r = find_value(&node, name, &x);
+	if (r > 0)
+		reply_value(req, x.value, x.value_len, size);
+	else
+		(void)fuse_reply_err(req, r < 0 ? ql_fs_errno(r) : ENODATA);
+	ql_node_release(fs, &node);
 }
 
-static int list_names(struct ql_fs *fs, const struct ql_inode *inode,
-		      bool trusted, struct ql_buf *buf)
+static int list_opaque(const struct ql_node *node, bool trusted,
+		       struct ql_buf *buf)
 {
+	int r = ql_layerview_opaque(node->tree, &node->inode);
+
+	if (r <= 0)
+		return r;
+	/* With the NUL of each. */
+	r = ql_buf_add(buf, OPAQUE_USER, sizeof(OPAQUE_USER));
+	if (r == 0 && trusted)
+		r = ql_buf_add(buf, OPAQUE_TRUSTED, sizeof(OPAQUE_TRUSTED));
+	return r;
+}
+
+static int list_names(const struct ql_node *node, bool trusted,
+		      struct ql_buf *buf)
+{
+	bool layer = ql_node_is_layer(node);
 	struct ql_xattr x;
 	uint64_t pos = 0;
-	int r;
+	int r = layer ? list_opaque(node, trusted, buf) : 0;
 
-	while ((r = ql_tree_xattr(fs->tree, inode, &pos, &x)) > 0) {
+	if (r < 0)
+		return r;
+	while ((r = ql_tree_xattr(node->tree, &node->inode, &pos, &x)) > 0) {
 		if (!trusted && strcmp(x.prefix, "trusted.") == 0)
+			continue;
+		if (layer && ql_layerview_hides(&x))
 			continue;
 		r = ql_buf_adds(buf, x.prefix);
 		if (r == 0)
@@ -100,12 +148,13 @@ void ql_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct ql_fs *fs = fuse_req_userdata(req);
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(LIST_MAX);
-	struct ql_inode inode;
+	struct ql_node node = { 0 };
 	int r;
 
-	r = ql_fs_inode(fs, ino, &inode);
-	if (r == 0)
-		r = list_names(fs, &inode, fuse_req_ctx(req)->uid == 0, &buf);
+	r = ql_node_get(fs, ino, &node);
+	if (r == 0 && node.tree)
+		r = list_names(&node, fuse_req_ctx(req)->uid == 0, &buf);
+	ql_node_release(fs, &node);
 	if (r < 0)
 		(void)fuse_reply_err(req, ql_fs_errno(r));
 	else

@@ -30,6 +30,7 @@ enum {
 	THREADS_MIN = 2,
 	THREADS_MAX = 8, /* by default; more only wait for the disk */
 	BACKGROUND = 64, /* requests, of readahead */
+	IDLE_TREES = 256,
 };
 
 static void want(struct fuse_conn_info *conn, uint64_t flag)
@@ -68,7 +69,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 #ifdef FUSE_CAP_OVER_IO_URING
 	unwant(conn, FUSE_CAP_OVER_IO_URING); /* large buffers per CPU */
 #endif
-	if (ql_tree_has_acl(fs->tree))
+	if (!fs->tree || ql_tree_has_acl(fs->tree))
 		want(conn, FUSE_CAP_POSIX_ACL);
 #ifdef FUSE_CAP_PASSTHROUGH
 	if (atomic_load(&fs->passthrough)) {
@@ -230,18 +231,21 @@ static int session_mount(struct ql_fs *fs, const char *dir,
 	return 0;
 }
 
-static void serve(struct fuse_session *se, unsigned int threads)
+/* The signal that ended it, or 0. */
+static int serve(struct fuse_session *se, unsigned int threads)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int r;
 
 	if (!config) {
-		(void)fuse_session_loop(se);
-		return;
+		r = fuse_session_loop(se);
+		return r > 0 ? r : 0;
 	}
 	fuse_loop_cfg_set_clone_fd(config, 1);
 	fuse_loop_cfg_set_max_threads(config, threads);
-	(void)fuse_session_loop_mt(se, config);
+	r = fuse_session_loop_mt(se, config);
 	fuse_loop_cfg_destroy(config);
+	return r > 0 ? r : 0;
 }
 
 /* Somebody may have unmounted, and mounted something else there since. */
@@ -254,6 +258,29 @@ static void unmount_as_root(const char *dir, const struct ql_mounted *mounted)
 		(void)umount2(dir, MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 
+static void tables_free(struct ql_fs *fs)
+{
+	ql_openfiles_free(fs->files);
+	ql_slots_free(fs->slots);
+	ql_vtable_free(fs->vtable);
+	fs->files = NULL;
+	fs->slots = NULL;
+	fs->vtable = NULL;
+}
+
+static int tables_new(struct ql_fs *fs, struct ql_error *err)
+{
+	bool all = !fs->tree;
+
+	fs->files = ql_openfiles_new();
+	fs->slots = all ? ql_slots_new(fs->store, IDLE_TREES) : NULL;
+	fs->vtable = all ? ql_vtable_new() : NULL;
+	if (fs->files && (!all || (fs->slots && fs->vtable)))
+		return 0;
+	tables_free(fs);
+	return ql_error_nomem(err);
+}
+
 int ql_fs_serve(struct ql_fs *fs, const char *dir,
 		const struct ql_mount_options *options, struct ql_error *err)
 {
@@ -263,16 +290,16 @@ int ql_fs_serve(struct ql_fs *fs, const char *dir,
 
 	fuse_set_log_func(log_libfuse);
 	raise_nofile();
-	fs->files = ql_openfiles_new();
-	if (!fs->files)
-		return ql_error_nomem(err);
-	r = session_mount(fs, dir, options, &se, err);
+	r = tables_new(fs, err);
+	if (r == 0)
+		r = session_mount(fs, dir, options, &se, err);
 	if (r == 0)
 		(void)ql_mountinfo_find(dir, &mounted, NULL);
+	fs->session = se;
 	if (r == 0 && fuse_set_signal_handlers(se) < 0)
 		r = ql_error_set(err, -EIO, "cannot handle signals");
 	if (r == 0) {
-		serve(se, thread_count(options->threads));
+		fs->signal = serve(se, thread_count(options->threads));
 		fuse_remove_signal_handlers(se);
 	}
 	if (se) {
@@ -281,7 +308,7 @@ int ql_fs_serve(struct ql_fs *fs, const char *dir,
 		fuse_session_unmount(se);
 		fuse_session_destroy(se);
 	}
-	ql_openfiles_free(fs->files);
-	fs->files = NULL;
+	fs->session = NULL;
+	tables_free(fs);
 	return r;
 }

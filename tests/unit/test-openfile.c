@@ -11,13 +11,13 @@
 
 enum { THREADS = 4, ROUNDS = 20000, INODES = 7 };
 
-static struct ql_openfile *new_file(uint64_t nid)
+static struct ql_openfile *new_file(uint64_t ino)
 {
 	struct ql_openfile *f = calloc(1, sizeof(*f));
 
 	if (!f)
 		abort();
-	f->nid = nid;
+	f->ino = ino;
 	f->fd = -1;
 	return f;
 }
@@ -64,17 +64,17 @@ static void *opener(void *arg)
 	struct ql_openfile *f, *winner;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t nid = (uint64_t)rand_r(&seed) % INODES;
+		uint64_t ino = (uint64_t)rand_r(&seed) % INODES;
 
-		f = ql_openfiles_find(files, nid);
+		f = ql_openfiles_find(files, ino);
 		if (!f) {
-			f = new_file(nid);
+			f = new_file(ino);
 			winner = ql_openfiles_add(files, f);
 			if (winner != f)
 				free(f);
 			f = winner;
 		}
-		if (f->nid != nid)
+		if (f->ino != ino)
 			abort();
 		if (ql_openfiles_put(files, f))
 			free(f);
@@ -94,8 +94,8 @@ static void threads_leave_nothing_open(void **state)
 			pthread_create(&threads[i], NULL, opener, files), 0);
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
-	for (uint64_t nid = 0; nid < INODES; nid++)
-		assert_null(ql_openfiles_find(files, nid));
+	for (uint64_t ino = 0; ino < INODES; ino++)
+		assert_null(ql_openfiles_find(files, ino));
 	ql_openfiles_free(files);
 }
 

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Trees that are open in a mount of every image.  A slot's number is the upper
+ * 16 bits of its inodes' numbers.  It is held once for each request that looks
+ * into its tree and once for each time that the kernel was told of an inode of
+ * it, so while it is held the tree stays open; what nobody holds is idle, and
+ * the longest idle is closed where there are too many.
+ *
+ * A hold of a slot that is held already is one atomic addition; from 0 to 1 it
+ * goes under the lock alone, so that closing (under the lock, at 0) is safe.
+ * A slot's memory stays for the server's life, like its number, which a tree
+ * that is opened again gets back.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "fs/fs-private.h"
+
+enum { BUCKETS = 1024 };
+
+struct list { /* oldest first */
+	struct ql_slot *first, *last;
+};
+
+struct ql_slots {
+	const struct ql_store *store; /* borrowed */
+	size_t idle_max;
+	_Atomic(struct ql_slot *) table[QL_SLOTS]; /* owned; never change */
+
+	pthread_mutex_t lock;		  /* protects all below */
+	struct ql_slot *buckets[BUCKETS]; /* borrowed; by kind and digest */
+	struct list idle, closed;
+	size_t n_idle;
+	unsigned int next; /* number never used so far */
+};
+
+struct ql_slots *ql_slots_new(const struct ql_store *store, size_t idle_max)
+{
+	struct ql_slots *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->store = store;
+	s->idle_max = idle_max;
+	s->next = 1;
+	if (pthread_mutex_init(&s->lock, NULL) != 0) {
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void ql_slots_free(struct ql_slots *s)
+{
+	if (!s)
+		return;
+	for (unsigned int i = 1; i < s->next; i++) {
+		struct ql_slot *slot = atomic_load(&s->table[i]);
+
+		ql_tree_close(slot->tree);
+		free(slot);
+	}
+	(void)pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/* ---- lists and buckets, under the lock ---- */
+
+static void list_append(struct list *l, struct ql_slot *slot)
+{
+	slot->prev = l->last;
+	slot->next = NULL;
+	if (l->last)
+		l->last->next = slot;
+	else
+		l->first = slot;
+	l->last = slot;
+}
+
+static void list_remove(struct list *l, struct ql_slot *slot)
+{
+	if (slot->prev)
+		slot->prev->next = slot->next;
+	else
+		l->first = slot->next;
+	if (slot->next)
+		slot->next->prev = slot->prev;
+	else
+		l->last = slot->prev;
+	slot->prev = slot->next = NULL;
+}
+
+static struct ql_slot **bucket(struct ql_slots *s, enum ql_vkind kind,
+			       const struct ql_digest *digest)
+{
+	unsigned int h = (unsigned int)digest->bytes[0] << 8 | digest->bytes[1];
+
+	return &s->buckets[(h + (unsigned int)kind) % BUCKETS];
+}
+
+static struct ql_slot *find_locked(struct ql_slots *s, enum ql_vkind kind,
+				   const struct ql_digest *digest)
+{
+	struct ql_slot *slot = *bucket(s, kind, digest);
+
+	while (slot &&
+	       (slot->kind != kind || !ql_digest_equal(&slot->digest, digest)))
+		slot = slot->chain;
+	return slot;
+}
+
+static void close_locked(struct ql_slots *s, struct ql_slot *slot)
+{
+	list_remove(&s->idle, slot);
+	slot->idle = false;
+	s->n_idle--;
+	ql_tree_close(slot->tree);
+	slot->tree = NULL;
+	list_append(&s->closed, slot);
+}
+
+/* ---- holding ---- */
+
+static bool hold_held(struct ql_slot *slot)
+{
+	uint64_t refs = atomic_load(&slot->refs);
+
+	while (refs > 0)
+		if (atomic_compare_exchange_weak(&slot->refs, &refs, refs + 1))
+			return true;
+	return false;
+}
+
+static void hold_locked(struct ql_slots *s, struct ql_slot *slot)
+{
+	if (slot->idle) {
+		list_remove(&s->idle, slot);
+		slot->idle = false;
+		s->n_idle--;
+	}
+	(void)atomic_fetch_add(&slot->refs, 1);
+}
+
+struct ql_slot *ql_slots_hold(struct ql_slots *s, unsigned int number)
+{
+	struct ql_slot *slot = number > 0 && number < QL_SLOTS
+				       ? atomic_load(&s->table[number])
+				       : NULL;
+
+	if (!slot || hold_held(slot))
+		return slot;
+	(void)pthread_mutex_lock(&s->lock);
+	if (slot->tree)
+		hold_locked(s, slot);
+	else
+		slot = NULL;
+	(void)pthread_mutex_unlock(&s->lock);
+	return slot;
+}
+
+void ql_slot_hold(struct ql_slot *slot, uint64_t n)
+{
+	(void)atomic_fetch_add(&slot->refs, n);
+}
+
+void ql_slots_put(struct ql_slots *s, struct ql_slot *slot, uint64_t n)
+{
+	if (n == 0 || atomic_fetch_sub(&slot->refs, n) != n)
+		return;
+	(void)pthread_mutex_lock(&s->lock);
+	/* Another may have held, let go and even closed it since. */
+	if (atomic_load(&slot->refs) == 0 && !slot->idle && slot->tree) {
+		slot->idle = true;
+		list_append(&s->idle, slot);
+		s->n_idle++;
+	}
+	while (s->n_idle > s->idle_max && s->idle.first)
+		close_locked(s, s->idle.first);
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+void ql_slots_forget(struct ql_slots *s, unsigned int number, uint64_t n)
+{
+	struct ql_slot *slot = number > 0 && number < QL_SLOTS
+				       ? atomic_load(&s->table[number])
+				       : NULL;
+
+	if (slot)
+		ql_slots_put(s, slot, n);
+}
+
+/* ---- opening ---- */
+
+/* A slot for a tree that has none: the next number, or that of the tree which
+ * was closed longest ago. */
+static int slot_new_locked(struct ql_slots *s, enum ql_vkind kind,
+			   const struct ql_digest *digest,
+			   struct ql_slot **ret_slot)
+{
+	struct ql_slot *slot, **p;
+
+	if (s->next < QL_SLOTS) {
+		slot = calloc(1, sizeof(*slot));
+		if (!slot)
+			return -ENOMEM;
+		slot->number = s->next++;
+		list_append(&s->closed, slot);
+		atomic_store(&s->table[slot->number], slot);
+	} else {
+		if (!s->closed.first && s->idle.first)
+			close_locked(s, s->idle.first);
+		slot = s->closed.first;
+		if (!slot)
+			return -ENFILE;
+		p = bucket(s, slot->kind, &slot->digest);
+		while (*p != slot)
+			p = &(*p)->chain;
+		*p = slot->chain;
+		slot->generation++;
+	}
+	slot->kind = kind;
+	slot->digest = *digest;
+	p = bucket(s, kind, digest);
+	slot->chain = *p;
+	*p = slot;
+	*ret_slot = slot;
+	return 0;
+}
+
+static int tree_open(const struct ql_slots *s, enum ql_vkind kind,
+		     const struct ql_digest *digest, struct ql_tree **ret_tree,
+		     struct ql_error *err)
+{
+	return kind == QL_V_LAYER
+		       ? ql_tree_open_layer(s->store, digest, ret_tree, err)
+		       : ql_tree_open_image(s->store, digest, ret_tree, err);
+}
+
+/* With the tree, which is taken unless another thread was faster. */
+static int install_locked(struct ql_slots *s, enum ql_vkind kind,
+			  const struct ql_digest *digest, struct ql_tree **tree,
+			  struct ql_slot **ret_slot)
+{
+	struct ql_slot *slot = find_locked(s, kind, digest);
+	int r = slot ? 0 : slot_new_locked(s, kind, digest, &slot);
+
+	if (r < 0)
+		return r;
+	if (!slot->tree) {
+		list_remove(&s->closed, slot);
+		slot->tree = ql_take_ptr(*tree);
+	}
+	hold_locked(s, slot);
+	*ret_slot = slot;
+	return 0;
+}
+
+int ql_slots_open(struct ql_slots *s, enum ql_vkind kind,
+		  const struct ql_digest *digest, struct ql_slot **ret_slot,
+		  struct ql_error *err)
+{
+	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	struct ql_slot *slot;
+	int r;
+
+	(void)pthread_mutex_lock(&s->lock);
+	slot = find_locked(s, kind, digest);
+	if (slot && slot->tree)
+		hold_locked(s, slot);
+	else
+		slot = NULL;
+	(void)pthread_mutex_unlock(&s->lock);
+	if (slot) {
+		*ret_slot = slot;
+		return 0;
+	}
+	/* Outside: it may wait for a removal that is at work. */
+	r = tree_open(s, kind, digest, &tree, err);
+	if (r < 0)
+		return r;
+	(void)pthread_mutex_lock(&s->lock);
+	r = install_locked(s, kind, digest, &tree, ret_slot);
+	(void)pthread_mutex_unlock(&s->lock);
+	return r < 0 ? ql_error_errno(err, r, "opening a tree") : 0;
+}
+
+bool ql_slots_drop(struct ql_slots *s, const struct ql_digest *digest)
+{
+	static const enum ql_vkind kinds[] = { QL_V_IMAGE, QL_V_INERT };
+	bool all = true;
+
+	(void)pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct ql_slot *slot = find_locked(s, kinds[i], digest);
+
+		if (!slot || !slot->tree)
+			continue;
+		if (slot->idle)
+			close_locked(s, slot);
+		else
+			all = false;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	return all;
+}
