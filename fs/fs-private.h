@@ -26,6 +26,7 @@
 
 #define QL_FS_TYPE "fuse.quicklayer"
 #define QL_FS_SUBTYPE "quicklayer"
+#define QL_FS_AGENT "quicklayerd" /* the source of a mount of every image */
 
 /* An xattr of the root that is not listed: "<server's pid> <pid namespace>" */
 #define QL_FS_SERVER_XATTR "user.quicklayer.server"
@@ -43,6 +44,7 @@ struct ql_fs {
 	struct ql_slots *slots;	      /* owned; where tree is NULL */
 	struct ql_vtable *vtable;     /* owned; where tree is NULL */
 	struct fuse_session *session; /* while it serves */
+	const char *mountpoint;	      /* borrowed; while it serves */
 	int signal;		      /* that ended it; 0: unmounted */
 	bool inert_devices;	      /* as in struct ql_mount_options */
 	atomic_bool passthrough;  /* cleared by the first open that it fails */
@@ -64,6 +66,7 @@ uint64_t ql_ino_nid(fuse_ino_t ino, uint64_t root_nid);
 
 enum ql_vkind {
 	QL_V_DIR,
+	QL_V_LINK,  /* a symlink to an image's root */
 	QL_V_IMAGE, /* an image's root */
 	QL_V_INERT, /* the same, its devices without numbers */
 	QL_V_LAYER, /* a layer's root, as an overlay's lower one */
@@ -92,6 +95,8 @@ int ql_vdir_find(struct ql_store *store, const char *path,
 /* A folder's entries, sorted.  -ENOENT, -ENOTDIR (not described). */
 int ql_vdir_list(struct ql_store *store, const char *path,
 		 struct ql_names *ret_names);
+/* Where a link leads: owned; NULL: out of memory. */
+char *ql_vdir_target(const char *path, const struct ql_digest *digest);
 /* When a folder's entries changed last, at the earliest. */
 struct timespec ql_vdir_mtime(const struct ql_store *store, const char *path);
 
@@ -104,6 +109,8 @@ void ql_vtable_free(struct ql_vtable *table);
 uint64_t ql_vtable_learn(struct ql_vtable *table, const char *path);
 /* The kernel knows it n times less. */
 void ql_vtable_forget(struct ql_vtable *table, uint64_t id, uint64_t n);
+/* 0: the kernel does not know it. */
+uint64_t ql_vtable_find(struct ql_vtable *table, const char *path);
 /* Owned; -ESTALE, -ENOMEM. */
 int ql_vtable_path(struct ql_vtable *table, uint64_t id, char **ret_path);
 
@@ -167,6 +174,7 @@ struct ql_node {
 	struct ql_inode inode;	    /* made up where there is no tree */
 	struct ql_vnode v;	    /* where there is no tree */
 	char *path;		    /* owned; where there is no tree */
+	char *target;		    /* owned; of a link there */
 };
 
 /* -ESTALE; -EIO where the image is damaged. */
@@ -185,10 +193,19 @@ void ql_node_learn(const struct ql_node *node, uint64_t n);
 void ql_node_forget(struct ql_fs *fs, fuse_ino_t ino, uint64_t n);
 /* As of ql_tree_content(); what is inline is borrowed while node is held. */
 int ql_node_content(const struct ql_node *node, struct ql_content *ret_content);
+int ql_node_readlink(const struct ql_node *node, const char **ret_target,
+		     size_t *ret_len);
 bool ql_node_is_layer(const struct ql_node *node);
 void ql_node_stat(const struct ql_fs *fs, const struct ql_node *node,
 		  struct stat *ret_stat);
 double ql_node_timeout(const struct ql_node *node); /* seconds */
+
+/* ---- drop.c ---- */
+
+/* Closes an image's trees and has the kernel forget them, so that the image
+ * can be removed.  -EBUSY: somebody uses them. */
+int ql_fs_drop(struct ql_fs *fs, const struct ql_digest *manifest,
+	       struct ql_error *err);
 
 /* ---- ops-meta.c ---- */
 
@@ -260,7 +277,9 @@ int ql_fs_serve(struct ql_fs *fs, const char *dir,
 
 struct ql_mountinfo {
 	unsigned int major, minor; /* of st_dev */
-	char *dir;		   /* mount point; owned by the iteration */
+	char *root;		   /* what of it is mounted; owned by the
+				      iteration, as all below */
+	char *dir;		   /* mount point */
 	char *type;
 	char *source;
 };

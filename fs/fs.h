@@ -30,11 +30,19 @@ int ql_mount_fuse(const struct ql_store *store, const struct ql_tree *tree,
 		  const char *dir, const struct ql_mount_options *options,
 		  struct ql_error *err);
 
+/*
+ * Mounts what stands at `from` (an image's root in the agent's mount) on dir
+ * too; for root alone.  Errors as above; -ENOENT also where the agent's mount
+ * is not to be seen from here.
+ */
+int ql_mount_bind(const char *from, const char *dir, struct ql_error *err);
+
 /* Unmounts a mount made by quicklayer (-EINVAL: it is none), and waits until
  * its server is gone.  lazy: detach, also where it is busy. */
 int ql_umount(const char *dir, bool lazy, struct ql_error *err);
 
-/* Calls fn for each of quicklayer's mounts (from mountinfo). */
+/* Calls fn for each mount of an image (from mountinfo).  source: its name, or
+ * its digest where it is a part of the agent's mount. */
 typedef int ql_mount_fn(const char *dir, const char *source, void *arg);
 int ql_mount_each(ql_mount_fn *fn, void *arg, struct ql_error *err);
 

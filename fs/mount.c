@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -226,4 +227,20 @@ int ql_mount_fuse(const struct ql_store *store, const struct ql_tree *tree,
 	if (options->foreground)
 		return ql_fs_serve(&fs, path, options, err);
 	return mount_background(&fs, path, options, err);
+}
+
+int ql_mount_bind(const char *from, const char *dir, struct ql_error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+	int r = check_mountpoint(dir, &path, err);
+
+	if (r < 0)
+		return r;
+	if (stat(from, &st) < 0)
+		return ql_error_errno(err, -errno, "%s", from);
+	if (mount(from, path, NULL, MS_BIND, NULL) < 0)
+		return ql_error_errno(err, -errno, "mounting %s on %s", from,
+				      path);
+	return 0;
 }

@@ -55,10 +55,9 @@ int ql_mountinfo_parse(char *line, struct ql_mountinfo *ret_info)
 	dev = field(&line);
 	if (!dev || sscanf(dev, "%u:%u%c", &info.major, &info.minor, &end) != 2)
 		return -EBADMSG;
-	if (!field(&line))
-		return -EBADMSG;
+	info.root = field(&line);
 	info.dir = field(&line);
-	if (!info.dir || !field(&line))
+	if (!info.root || !info.dir || !field(&line))
 		return -EBADMSG;
 	do {
 		f = field(&line);
@@ -70,6 +69,7 @@ int ql_mountinfo_parse(char *line, struct ql_mountinfo *ret_info)
 	info.source = strsep(&line, " ");
 	if (!info.type || !info.source)
 		return -EBADMSG;
+	unescape(info.root);
 	unescape(info.dir);
 	unescape(info.type);
 	unescape(info.source);
@@ -132,11 +132,36 @@ struct each {
 	void *arg; /* borrowed */
 };
 
+/* A mount of a part of the agent's is named by the digest in its path. */
+static const char *digest_in(const char *root, char text[QL_DIGEST_TEXT + 1])
+{
+	static const char *const above[] = { "/by-digest/", "/inert/" };
+	struct ql_digest digest;
+
+	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++) {
+		size_t len = strlen(above[i]);
+
+		if (strncmp(root, above[i], len) != 0)
+			continue;
+		(void)snprintf(text, QL_DIGEST_TEXT + 1, "%s", root + len);
+		if (ql_digest_parse(text, &digest, NULL) == 0)
+			return text;
+	}
+	return NULL;
+}
+
 static int each_ours(const struct ql_mountinfo *info, void *arg)
 {
 	const struct each *each = arg;
+	char text[QL_DIGEST_TEXT + 1];
+	const char *digest;
 
 	if (strcmp(info->type, QL_FS_TYPE) != 0)
+		return 0;
+	digest = digest_in(info->root, text);
+	if (digest)
+		return each->fn(info->dir, digest, each->arg);
+	if (strcmp(info->source, QL_FS_AGENT) == 0)
 		return 0;
 	return each->fn(info->dir, info->source, each->arg);
 }

@@ -44,31 +44,76 @@ static fuse_ino_t tree_ino(const struct ql_node *node, uint64_t nid)
 
 static void make_up(const struct ql_fs *fs, struct ql_node *node)
 {
+	static const uint32_t modes[] = { [QL_V_DIR] = S_IFDIR | 0555,
+					  [QL_V_LINK] = S_IFLNK | 0777,
+					  [QL_V_OBJECT] = S_IFREG | 0444 };
 	struct timespec mtime = ql_vdir_mtime(fs->store, node->path);
-	bool dir = node->v.kind == QL_V_DIR;
 
 	node->inode = (struct ql_inode){
 		.nid = node->ino,
-		.mode = dir ? S_IFDIR | 0555 : S_IFREG | 0444,
-		.nlink = dir ? 2 : 1,
+		.mode = modes[node->v.kind],
+		.nlink = node->v.kind == QL_V_DIR ? 2 : 1,
 		.size = node->v.size,
 		.mtime_sec = mtime.tv_sec,
 		.mtime_nsec = (uint32_t)mtime.tv_nsec,
 	};
 }
 
+static bool is_tree(const struct ql_vnode *v)
+{
+	return v->kind == QL_V_IMAGE || v->kind == QL_V_INERT ||
+	       v->kind == QL_V_LAYER;
+}
+
+/* What the table knows a path by: a link leads where it leads for as long as
+ * it has its number, since the kernel keeps its target. */
+static char *table_key(const char *path, const struct ql_vnode *v)
+{
+	char text[QL_DIGEST_TEXT + 1];
+
+	if (v->kind != QL_V_LINK)
+		return strdup(path);
+	return ql_strf("%s//%s", path, ql_digest_text(&v->digest, text));
+}
+
+static int virtual_find(struct ql_fs *fs, struct ql_node *node)
+{
+	int r = ql_vdir_find(fs->catalog, node->path, &node->v);
+
+	if (r == 0 && node->v.kind == QL_V_LINK) {
+		node->target = ql_vdir_target(node->path, &node->v.digest);
+		if (!node->target)
+			return -ENOMEM;
+		node->v.size = strlen(node->target);
+	}
+	return r;
+}
+
 static int virtual_get(struct ql_fs *fs, struct ql_node *node)
 {
-	int r = ql_vtable_path(fs->vtable, node->ino, &node->path);
+	_cleanup_free_ char *was = NULL, *now = NULL;
+	char *end;
+	int r = ql_vtable_path(fs->vtable, node->ino, &was);
 
-	if (r == 0)
-		r = ql_vdir_find(fs->catalog, node->path, &node->v);
-	/* It became an image, say: the kernel is to look it up again. */
-	if (r == 0 && node->v.kind != QL_V_DIR && node->v.kind != QL_V_OBJECT)
-		r = -ESTALE;
-	if (r == 0)
-		make_up(fs, node);
-	return r == -ENOENT ? -ESTALE : r;
+	if (r < 0)
+		return r;
+	node->path = strdup(was);
+	if (!node->path)
+		return -ENOMEM;
+	end = strstr(node->path, "//");
+	if (end)
+		*end = 0;
+	r = virtual_find(fs, node);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	now = table_key(node->path, &node->v);
+	if (!now)
+		return -ENOMEM;
+	/* It became something else: the kernel is to look it up again. */
+	if (is_tree(&node->v) || strcmp(was, now) != 0)
+		return -ESTALE;
+	make_up(fs, node);
+	return 0;
 }
 
 static void tree_use(struct ql_fs *fs, const struct ql_tree *tree)
@@ -112,6 +157,7 @@ void ql_node_release(struct ql_fs *fs, struct ql_node *node)
 	if (node->slot)
 		ql_slots_put(fs->slots, node->slot, 1);
 	free(node->path);
+	free(node->target);
 	*node = (struct ql_node){ 0 };
 }
 
@@ -153,28 +199,38 @@ static int open_tree(struct ql_fs *fs, const struct ql_vnode *v,
 	return 0;
 }
 
+static int learn_virtual(struct ql_fs *fs, struct ql_node *node)
+{
+	_cleanup_free_ char *key = table_key(node->path, &node->v);
+
+	node->ino = key ? ql_vtable_learn(fs->vtable, key) : 0;
+	if (node->ino == 0)
+		return -ENOMEM;
+	make_up(fs, node);
+	return 0;
+}
+
 static int lookup_virtual(struct ql_fs *fs, const struct ql_node *dir,
 			  const char *name, struct ql_node *ret_node)
 {
-	_cleanup_free_ char *path = *dir->path ? ql_path_join(dir->path, name)
-					       : strdup(name);
 	struct ql_node node = { 0 };
-	int r;
+	int r = -ENOMEM;
 
-	if (!path)
-		return -ENOMEM;
-	r = ql_vdir_find(fs->catalog, path, &node.v);
-	if (r < 0)
+	node.path = *dir->path ? ql_path_join(dir->path, name) : strdup(name);
+	if (node.path)
+		r = virtual_find(fs, &node);
+	if (r == 0 && is_tree(&node.v)) {
+		r = open_tree(fs, &node.v, ret_node);
+		ql_node_release(fs, &node);
 		return r;
-	if (node.v.kind != QL_V_DIR && node.v.kind != QL_V_OBJECT)
-		return open_tree(fs, &node.v, ret_node);
-	node.ino = ql_vtable_learn(fs->vtable, path);
-	if (node.ino == 0)
-		return -ENOMEM;
-	node.path = ql_take_ptr(path);
-	make_up(fs, &node);
-	*ret_node = node;
-	return 0;
+	}
+	if (r == 0)
+		r = learn_virtual(fs, &node);
+	if (r < 0)
+		ql_node_release(fs, &node);
+	else
+		*ret_node = node;
+	return r;
 }
 
 /* "." and ".." come where a file handle is opened (FUSE_CAP_EXPORT_SUPPORT);
@@ -187,8 +243,11 @@ static int again(struct ql_fs *fs, const struct ql_node *dir,
 
 	if (r < 0)
 		return r;
-	if (!node.tree)
-		(void)ql_vtable_learn(fs->vtable, node.path);
+	r = node.tree ? 0 : learn_virtual(fs, &node);
+	if (r < 0) {
+		ql_node_release(fs, &node);
+		return r;
+	}
 	ql_node_learn(&node, 1);
 	*ret_node = node;
 	return 0;
@@ -241,12 +300,25 @@ void ql_node_forget(struct ql_fs *fs, fuse_ino_t ino, uint64_t n)
 
 /* ---- what is told of it ---- */
 
+int ql_node_readlink(const struct ql_node *node, const char **ret_target,
+		     size_t *ret_len)
+{
+	if (node->tree)
+		return ql_tree_readlink(node->tree, &node->inode, ret_target,
+					ret_len);
+	if (!node->target)
+		return -EINVAL;
+	*ret_target = node->target;
+	*ret_len = strlen(node->target);
+	return 0;
+}
+
 int ql_node_content(const struct ql_node *node, struct ql_content *ret_content)
 {
 	if (node->tree)
 		return ql_tree_content(node->tree, &node->inode, ret_content);
 	if (node->v.kind != QL_V_OBJECT)
-		return -EISDIR;
+		return node->v.kind == QL_V_DIR ? -EISDIR : -EINVAL;
 	*ret_content = (struct ql_content){ .object = node->v.digest,
 					    .size = node->v.size };
 	return 0;

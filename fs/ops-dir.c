@@ -115,6 +115,13 @@ static int fill(struct listing *l, const struct ql_node *dir, uint64_t pos)
 
 /* ---- a folder above trees ---- */
 
+static mode_t entry_type(enum ql_vkind kind)
+{
+	if (kind == QL_V_OBJECT)
+		return S_IFREG;
+	return kind == QL_V_LINK ? S_IFLNK : S_IFDIR;
+}
+
 /* A position is how many entries came before.  What comes or goes while a
  * folder is read may be missed or named twice. */
 static int fill_virtual(struct listing *l, const struct ql_node *dir,
@@ -133,10 +140,9 @@ static int fill_virtual(struct listing *l, const struct ql_node *dir,
 				   : pos == 1 ? ".."
 					      : names.items[pos - 2].name;
 
-		p.attr.st_mode = pos > 1 && names.items[pos - 2].kind ==
-							 QL_V_OBJECT
-					 ? S_IFREG
-					 : S_IFDIR;
+		p.attr.st_mode = S_IFDIR;
+		if (pos > 1)
+			p.attr.st_mode = entry_type(names.items[pos - 2].kind);
 		len = put(l, name, &p, pos + 1);
 		if (len > l->size - l->used)
 			break;

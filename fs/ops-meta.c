@@ -96,9 +96,7 @@ void ql_op_readlink(fuse_req_t req, fuse_ino_t ino)
 
 	r = ql_node_get(fs, ino, &node);
 	if (r == 0)
-		r = node.tree ? ql_tree_readlink(node.tree, &node.inode, &text,
-						 &len)
-			      : -EINVAL;
+		r = ql_node_readlink(&node, &text, &len);
 	if (r == 0 && len >= sizeof(target))
 		r = -ENAMETOOLONG;
 	if (r == 0) {

@@ -296,6 +296,7 @@ int ql_fs_serve(struct ql_fs *fs, const char *dir,
 	if (r == 0)
 		(void)ql_mountinfo_find(dir, &mounted, NULL);
 	fs->session = se;
+	fs->mountpoint = dir;
 	if (r == 0 && fuse_set_signal_handlers(se) < 0)
 		r = ql_error_set(err, -EIO, "cannot handle signals");
 	if (r == 0) {

@@ -2,13 +2,16 @@
 /*
  * The folders above the images, as functions of the store and a path:
  *
- *   images/<reference, its slashes as folders>   an image's root
- *   by-digest/<manifest digest>                  the same inodes
+ *   images/<reference, its slashes as folders>   a link to an image's root
+ *   by-digest/<manifest digest>                  an image's root
  *   inert/<manifest digest>                      its device nodes opened to
  *                                                nothing
  *   layers/<diff ID>/diff                        a layer's entries, as one of
  *                                                an overlay's lower folders
  *   objects/ab/cdef…                             objects, as the store has them
+ *
+ * A link rather than the root a second time: the kernel has one place for each
+ * folder, and would move it to and fro.
  *
  * Nothing is kept here: images come and go, also by other processes.  A
  * reference with a component that no path can have ("..", over 255 bytes) has
@@ -152,7 +155,7 @@ static int visit_name(const char *name, const struct ql_image_info *info,
 		return 0;
 	b->any = true;
 	if (!*rest) { /* the image itself */
-		b->found.kind = QL_V_IMAGE;
+		b->found.kind = QL_V_LINK;
 		b->found.digest = info->manifest;
 		return 0;
 	}
@@ -161,7 +164,7 @@ static int visit_name(const char *name, const struct ql_image_info *info,
 	len = component(&rest);
 	rest += len;
 	return names_add(b->names, rest - len, (size_t)len,
-			 rest[strspn(rest, "/")] ? QL_V_DIR : QL_V_IMAGE);
+			 rest[strspn(rest, "/")] ? QL_V_DIR : QL_V_LINK);
 }
 
 /* Every reference above which an image stands is hidden by it. */
@@ -181,7 +184,7 @@ static int hidden(struct ql_store *store, const char *path, bool *ret_hidden)
 		r = ql_image_each(store, visit_name, &b, NULL);
 		if (r < 0)
 			return r;
-		if (b.found.kind == QL_V_IMAGE)
+		if (b.found.kind == QL_V_LINK)
 			*ret_hidden = true;
 	}
 	return 0;
@@ -436,6 +439,22 @@ int ql_vdir_list(struct ql_store *store, const char *path,
 	names_sort(&names);
 	*ret_names = names;
 	return 0;
+}
+
+char *ql_vdir_target(const char *path, const struct ql_digest *digest)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(PATH_MAX);
+	char text[QL_DIGEST_TEXT + 1];
+	int r = 0;
+
+	for (; *path && r == 0; path++)
+		if (*path == '/')
+			r = ql_buf_adds(&buf, "../");
+	if (r == 0)
+		r = ql_buf_adds(&buf, "by-digest/");
+	if (r == 0)
+		r = ql_buf_adds(&buf, ql_digest_text(digest, text));
+	return r < 0 ? NULL : ql_buf_take(&buf);
 }
 
 /* LMDB writes its file at each commit. */

@@ -115,14 +115,22 @@ static void grow_locked(struct ql_vtable *t)
 	free(old);
 }
 
-static uint64_t learn_locked(struct ql_vtable *t, const char *path)
+static struct entry *find_path_locked(struct ql_vtable *t, const char *path,
+				      uint64_t hash)
 {
-	uint64_t hash = path_hash(path);
-	size_t len = strlen(path);
 	struct entry *e = t->paths[hash & (t->n_buckets - 1)];
 
 	while (e && (e->hash != hash || strcmp(e->path, path) != 0))
 		e = e->by_path;
+	return e;
+}
+
+static uint64_t learn_locked(struct ql_vtable *t, const char *path)
+{
+	uint64_t hash = path_hash(path);
+	size_t len = strlen(path);
+	struct entry *e = find_path_locked(t, path, hash);
+
 	if (!e) {
 		e = calloc(1, sizeof(*e) + len + 1);
 		if (!e)
@@ -146,6 +154,18 @@ uint64_t ql_vtable_learn(struct ql_vtable *t, const char *path)
 		return FUSE_ROOT_ID;
 	(void)pthread_mutex_lock(&t->lock);
 	id = learn_locked(t, path);
+	(void)pthread_mutex_unlock(&t->lock);
+	return id;
+}
+
+uint64_t ql_vtable_find(struct ql_vtable *t, const char *path)
+{
+	const struct entry *e;
+	uint64_t id;
+
+	(void)pthread_mutex_lock(&t->lock);
+	e = find_path_locked(t, path, path_hash(path));
+	id = e ? e->id : 0;
 	(void)pthread_mutex_unlock(&t->lock);
 	return id;
 }

@@ -111,10 +111,21 @@ static void this_process_has_a_root_mount(void **state)
 static void the_root_is_node_1_and_others_are_their_nids(void **state)
 {
 	(void)state;
-	assert_int_equal(ql_ino_from_nid(36, 36), FUSE_ROOT_ID);
-	assert_int_equal(ql_ino_to_nid(36, FUSE_ROOT_ID), 36);
-	assert_int_equal(ql_ino_from_nid(36, 1ULL << 40), 1ULL << 40);
-	assert_int_equal(ql_ino_to_nid(36, 1ULL << 40), 1ULL << 40);
+	assert_int_equal(ql_ino(0, 36, 36), FUSE_ROOT_ID);
+	assert_int_equal(ql_ino_nid(FUSE_ROOT_ID, 36), 36);
+	assert_int_equal(ql_ino(0, 36, 1ULL << 40), 1ULL << 40);
+	assert_int_equal(ql_ino_nid(1ULL << 40, 36), 1ULL << 40);
+}
+
+static void a_slot_is_the_upper_sixteen_bits(void **state)
+{
+	fuse_ino_t ino = ql_ino(65535, 36, 36);
+
+	(void)state;
+	assert_int_equal(ino, 0xffff000000000024);
+	assert_int_equal(ql_ino_slot(ino), 65535);
+	assert_int_equal(ql_ino_nid(ino, 36), 36);
+	assert_int_equal(ql_ino_slot(FUSE_ROOT_ID), 0);
 }
 
 int main(void)
@@ -126,6 +137,7 @@ int main(void)
 		cmocka_unit_test(other_lines_are_refused),
 		cmocka_unit_test(this_process_has_a_root_mount),
 		cmocka_unit_test(the_root_is_node_1_and_others_are_their_nids),
+		cmocka_unit_test(a_slot_is_the_upper_sixteen_bits),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -30,11 +30,10 @@ static void image(struct lab *lab, const char *name, const char *content)
 /* What a path is, or the error: 'd', 'i', 'n', 'l', 'o', or '-' for ENOENT. */
 static char kind_of(struct lab *lab, const char *path)
 {
-	static const char letters[] = { [QL_V_DIR] = 'd',
-					[QL_V_IMAGE] = 'i',
-					[QL_V_INERT] = 'n',
-					[QL_V_LAYER] = 'l',
-					[QL_V_OBJECT] = 'o' };
+	static const char letters[] = {
+		[QL_V_DIR] = 'd',   [QL_V_LINK] = 's',	[QL_V_IMAGE] = 'i',
+		[QL_V_INERT] = 'n', [QL_V_LAYER] = 'l', [QL_V_OBJECT] = 'o'
+	};
 	struct ql_vnode v;
 	int r = ql_vdir_find(lab->store, path, &v);
 
@@ -75,7 +74,7 @@ static void references_are_folders(void **state)
 	assert_int_equal(kind_of(&lab, "images/docker.io"), 'd');
 	assert_int_equal(kind_of(&lab, "images/docker"), '-');
 	assert_int_equal(kind_of(&lab, "images/docker.io/library/redis:latest"),
-			 'i');
+			 's');
 	assert_int_equal(kind_of(&lab, "images/docker.io/library/redis"), '-');
 	assert_int_equal(ql_vdir_list(lab.store, "images/quay.io/a/b/c:x",
 				      &(struct ql_names){ 0 }),
@@ -99,7 +98,7 @@ static void references_that_are_no_paths_are_passed_over(void **state)
 	list_is(&lab, "images/oci:", "a");
 	list_is(&lab, "images/oci:/a", "c:t");
 	assert_int_equal(kind_of(&lab, "images/oci:/a/../b:t"), '-');
-	assert_int_equal(kind_of(&lab, "images/oci:/a/c:t"), 'i');
+	assert_int_equal(kind_of(&lab, "images/oci:/a/c:t"), 's');
 }
 
 static void the_shorter_of_two_references_is_the_image(void **state)
@@ -111,7 +110,7 @@ static void the_shorter_of_two_references_is_the_image(void **state)
 	image(&lab, "oci:/a", "1");
 	image(&lab, "oci:/a/b", "2");
 	list_is(&lab, "images/oci:", "a");
-	assert_int_equal(kind_of(&lab, "images/oci:/a"), 'i');
+	assert_int_equal(kind_of(&lab, "images/oci:/a"), 's');
 	assert_int_equal(kind_of(&lab, "images/oci:/a/b"), '-');
 }
 
