@@ -86,4 +86,83 @@ int ql_pull(struct ql_store *store, const struct ql_ref *ref,
 	    const struct ql_pull_options *options,
 	    struct ql_pull_result *ret_result, struct ql_error *err);
 
+/* ---- filling: content that comes when it is read ---- */
+
+struct ql_filler;
+
+struct ql_fill_options {
+	unsigned int connections; /* at once; 0: the default */
+	uint64_t read_timeout;	  /* ns that a read waits; 0: the default */
+	/* Bytes a second for what nobody waits for; 0: none is fetched;
+	 * UINT64_MAX: no limit. */
+	uint64_t background_rate;
+	bool plain_http;
+	const char *config_dir; /* registries' settings; NULL: the default */
+};
+
+/* The store is borrowed and open for writing.  Threads start at once. */
+int ql_filler_new(struct ql_store *store, const struct ql_fill_options *options,
+		  struct ql_filler **ret_filler, struct ql_error *err);
+/* Every file and image was closed before.  What has come is kept. */
+void ql_filler_free(struct ql_filler *filler);
+QL_DEFINE_CLEANUP(struct ql_filler *, ql_filler_free)
+
+/* An image whose content may be asked for. */
+struct ql_fill_image;
+int ql_fill_image_open(struct ql_filler *filler,
+		       const struct ql_image_info *info,
+		       struct ql_fill_image **ret_image, struct ql_error *err);
+void ql_fill_image_close(struct ql_fill_image *image);
+QL_DEFINE_CLEANUP(struct ql_fill_image *, ql_fill_image_close)
+/* Fetches all that is missing, in the background. */
+void ql_fill_image_rest(struct ql_fill_image *image);
+/* Waits (at most so many ns) until nothing is missing. */
+bool ql_fill_image_here(struct ql_fill_image *image, uint64_t wait_ns);
+
+/* A file that may be read while it comes. */
+struct ql_fill_file;
+/* Not described: -ENOENT: the image's tables do not know the object; -EEXIST:
+ * it is an object of the store. */
+int ql_fill_open(struct ql_fill_image *image, const struct ql_digest *object,
+		 struct ql_fill_file **ret_file, struct ql_error *err);
+void ql_fill_close(struct ql_filler *filler, struct ql_fill_file *file);
+
+struct ql_fill_waiter {
+	/* The caller's: */
+	uint64_t offset, len;
+	/* Called once, from any thread: 0, or a negative errno. */
+	void (*done)(struct ql_fill_waiter *w, int error);
+	/* The filler's: */
+	struct ql_fill_file *file;
+	uint64_t deadline; /* ns */
+	int error;
+	struct ql_fill_waiter *next, **prev;
+};
+/* 0: the bytes are here, done is not called.  -EINPROGRESS: it will be; w must
+ * stay until then.  Else a negative errno. */
+int ql_fill_wait(struct ql_filler *filler, struct ql_fill_file *file,
+		 struct ql_fill_waiter *w);
+/* done is called with error, if it was not yet. */
+void ql_fill_cancel(struct ql_filler *filler, struct ql_fill_waiter *w,
+		    int error);
+/* The file to read from where a wait ended well (borrowed). */
+int ql_fill_fd(struct ql_filler *filler, struct ql_fill_file *file);
+/* Asks for a part that is likely to be needed. */
+void ql_fill_prefetch(struct ql_filler *filler, struct ql_fill_file *file,
+		      uint64_t offset, uint64_t len);
+/* Waits until what has come is durable. */
+int ql_fill_flush(struct ql_filler *filler, struct ql_error *err);
+
+struct ql_fill_stats {
+	uint64_t bytes_fetched; /* from registries */
+	uint64_t requests;
+	uint64_t chunks, chunk_bytes; /* verified and written */
+	uint64_t bad_chunks;	      /* not of their digest */
+	uint64_t bad_files;
+	uint64_t failures; /* of requests */
+	uint64_t queued;   /* bytes of blobs that are asked for */
+	uint64_t timeouts; /* of reads */
+};
+void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats);
+
 #endif

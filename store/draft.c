@@ -194,3 +194,14 @@ int ql_toc_open_layer(const struct ql_store *store,
 			   ql_toc_path("layers", &info->blob, path), ret_toc,
 			   err);
 }
+
+int ql_toc_open_image(const struct ql_store *store,
+		      const struct ql_image_info *info, struct ql_toc **ret_toc,
+		      struct ql_error *err)
+{
+	char path[QL_CFS_PATH];
+
+	return ql_toc_open(store->root_fd,
+			   ql_toc_path("images", &info->manifest, path),
+			   ret_toc, err);
+}

@@ -22,11 +22,6 @@ struct ql_store {
 /* -EROFS where the store was opened to be read. */
 int ql_store_need_write(const struct ql_store *store, struct ql_error *err);
 
-/* -ENOSPC where fewer than `need` bytes are free beside the reserve that keeps
- * the catalogue writable. */
-int ql_store_need_space(const struct ql_store *store, uint64_t need,
-			struct ql_error *err);
-
 /* ---- namelock.c: a lock on what a digest names, while it is being made ----
  */
 

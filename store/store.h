@@ -48,6 +48,11 @@ QL_DEFINE_CLEANUP(struct ql_store *, ql_store_close)
 const char *ql_store_root(const struct ql_store *store); /* borrowed */
 int ql_store_root_fd(const struct ql_store *store);	 /* borrowed */
 
+/* -ENOSPC where fewer than `need` bytes are free beside the reserve that keeps
+ * the catalogue writable. */
+int ql_store_need_space(const struct ql_store *store, uint64_t need,
+			struct ql_error *err);
+
 /* Held while adding (shared) or removing (exclusive); waits.  The descriptor
  * that holds the lock; close it to let go. */
 int ql_store_lock(struct ql_store *store, bool exclusive, int *ret_fd,
@@ -189,6 +194,13 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 /* The table of contents of the blob that a layer came as. */
 int ql_toc_open_layer(const struct ql_store *store,
 		      const struct ql_layer_info *info, struct ql_toc **ret_toc,
+		      struct ql_error *err);
+
+/* Of an image's files, where its tree came ready-made.  Declared here:
+ * ql_image_info is below. */
+struct ql_image_info;
+int ql_toc_open_image(const struct ql_store *store,
+		      const struct ql_image_info *info, struct ql_toc **ret_toc,
 		      struct ql_error *err);
 
 /* ---- where blobs are to be had ---- */

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the filling engine (fill*.c) share with each other.
+ *
+ * A read of what is not here becomes spans to fetch (fillfile.c), which wait
+ * in queues by urgency (fillqueue.c) for workers (filler.c).  A worker reads a
+ * run of neighbouring spans of one blob in one request (fillsource.c), decodes
+ * them (filldecode.c), cuts what comes out into chunks and puts each, once
+ * verified, where it belongs (fillsink.c).  What has come is made durable and
+ * named in batches (fillsettle.c).
+ *
+ * Locks: struct ql_filler has one, which protects everything that is not said
+ * to belong to one thread.  It is held for look-ups, never while bytes are
+ * fetched, hashed, written or synced, nor while a waiter is told.
+ */
+#ifndef QL_FILL_PRIVATE_H
+#define QL_FILL_PRIVATE_H
+
+#include <pthread.h>
+
+#include "fetch/fetch-private.h"
+
+enum ql_fill_priority {
+	QL_FILL_DEMAND, /* somebody waits */
+	QL_FILL_PREFETCH,
+	QL_FILL_BACKGROUND,
+	QL_FILL_PRIORITIES
+};
+
+/* ---- fillqueue.c: which spans are asked for ---- */
+
+/* One table of contents in use; images that share a layer share it. */
+struct ql_fill_toc {
+	struct ql_fill_toc *next; /* filler's list */
+	struct ql_digest key;	  /* of the blob, or of the image's manifest */
+	struct ql_toc *toc;	  /* owned */
+	uint8_t *state;		  /* owned; a byte a span: enum ql_span_state */
+	uint64_t not_before;	  /* ns: after a failure, no fetch until then */
+	unsigned int failures;	  /* in a row */
+	unsigned int refs;
+};
+
+enum ql_span_state {
+	QL_SPAN_IDLE,
+	QL_SPAN_QUEUED, /* + priority */
+	QL_SPAN_TAKEN = QL_SPAN_QUEUED + QL_FILL_PRIORITIES,
+};
+
+struct ql_fill_run {
+	struct ql_fill_run *next;
+	struct ql_fill_toc *toc; /* one reference */
+	uint32_t first, n;	 /* spans */
+	enum ql_fill_priority priority;
+};
+
+struct ql_fill_queue {
+	struct ql_fill_run *head[QL_FILL_PRIORITIES]; /* owned */
+	struct ql_fill_run **tail[QL_FILL_PRIORITIES];
+	uint64_t bytes[QL_FILL_PRIORITIES]; /* of blobs, that are queued */
+};
+
+void ql_fill_queue_init(struct ql_fill_queue *q);
+void ql_fill_queue_release(struct ql_fill_queue *q);
+/* Asks for spans first … last.  What is asked for already keeps its place, or
+ * moves up.  0 or -ENOMEM. */
+int ql_fill_queue_add(struct ql_fill_queue *q, struct ql_fill_toc *toc,
+		      uint32_t first, uint32_t last,
+		      enum ql_fill_priority priority);
+/*
+ * Takes the most urgent run: neighbours in a blob, up to max_bytes of it (but
+ * one span at least), no less urgent than `least`.  False: there is none.  Its
+ * spans are TAKEN until ql_fill_queue_done().
+ */
+bool ql_fill_queue_take(struct ql_fill_queue *q, enum ql_fill_priority least,
+			const uint64_t max_bytes[QL_FILL_PRIORITIES],
+			struct ql_fill_run *ret_run);
+void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n);
+
+/* ---- fillfile.c: objects that are being filled ---- */
+
+enum ql_fill_state {
+	QL_FILL_COMING,
+	QL_FILL_WHOLE, /* verified; named at the next settling */
+	QL_FILL_NAMED, /* in objects/ */
+};
+
+struct ql_fill_file {
+	struct ql_fill_file *next; /* in its bucket */
+	struct ql_digest digest;
+	uint64_t size;
+	struct ql_fill_toc *toc; /* one reference */
+	struct ql_toc_file entry;
+	int fd;	    /* owned; -1: nothing is there yet */
+	bool named; /* fd is partial/<digest>.part */
+	bool dirty; /* its extents are not recorded */
+	enum ql_fill_state state;
+	struct ql_extents have; /* owned; verified */
+	unsigned int refs;	/* openers, sinks, and the settling */
+	struct ql_fill_file *dirty_next;
+	bool listed; /* in the list of what is to settle */
+};
+
+enum { QL_FILL_BUCKETS = 4096 };
+
+/* ---- filler.c ---- */
+
+struct ql_filler {
+	struct ql_store *store; /* borrowed */
+	struct ql_fill_options options;
+	pthread_mutex_t lock;
+	pthread_cond_t work;   /* for workers */
+	pthread_cond_t calm;   /* no demand is being fetched; a run is done */
+	pthread_cond_t clock;  /* for the ticker */
+	pthread_cond_t room;   /* for who waits for a settling */
+	pthread_cond_t settle; /* for the settling thread */
+
+	struct ql_fill_toc *tocs;
+	struct ql_fill_image *images;
+	struct ql_fill_file *buckets[QL_FILL_BUCKETS];
+	struct ql_fill_queue queue;
+	struct ql_fill_waiter *waiters; /* all that wait */
+	struct ql_fill_file *settling;	/* list by dirty_next */
+	size_t n_settling;
+	uint64_t settle_since;		 /* ns; 0: nothing to settle */
+	struct ql_fill_sources *sources; /* owned; has its own lock */
+	struct ql_fill_stats stats;
+	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
+	uint64_t budget_at;	/* ns: when more may be fetched */
+	unsigned int n_threads; /* workers that run */
+	unsigned int flushing;	/* wait for a settling */
+	bool busy_settling;	/* a batch is being settled */
+	bool unsettled;		/* the last one failed */
+	bool stop;
+
+	/* The starting and stopping thread's. */
+	pthread_t ticker, settler;
+	pthread_t *threads; /* owned; options.connections */
+	unsigned int n_started;
+	bool has_ticker, has_settler;
+};
+
+struct ql_fill_image {
+	struct ql_fill_image *next;
+	struct ql_filler *filler;  /* borrowed */
+	struct ql_fill_toc **tocs; /* owned; a reference each */
+	size_t n_tocs;
+
+	/* Under the filler's lock: the rest that is fetched. */
+	bool rest;	     /* it is */
+	bool here;	     /* a pass found nothing missing */
+	size_t at_toc;	     /* where the pass is */
+	uint32_t at_chunk;   /* in raw order */
+	uint64_t missing;    /* chunks that this pass found so */
+	uint64_t not_before; /* ns */
+	uint64_t chunks_before;
+};
+
+/* All under the lock. */
+struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,
+				       const struct ql_digest *digest);
+/* Found or made, with one more reference.  toc has it. */
+int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
+		     const struct ql_toc_file *entry,
+		     struct ql_fill_file **ret_file, struct ql_error *err);
+void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file);
+/* It comes as one chunk. */
+bool ql_fill_file_is_single(const struct ql_fill_file *file);
+bool ql_fill_file_has(const struct ql_fill_file *file, uint64_t offset,
+		      uint64_t len);
+/* Opens its partial file, if it has more than one chunk. */
+int ql_fill_file_open(struct ql_filler *f, struct ql_fill_file *file,
+		      struct ql_error *err);
+/* Asks for the spans of a part of it. */
+int ql_fill_file_want(struct ql_filler *f, struct ql_fill_file *file,
+		      uint64_t offset, uint64_t len,
+		      enum ql_fill_priority priority);
+/* Takes those waiters for which fn is true, with the error that it sets. */
+typedef bool ql_fill_waiter_fn(struct ql_fill_waiter *w, int *ret_error,
+			       void *arg);
+struct ql_fill_waiter *ql_fill_waiters_take(struct ql_filler *f,
+					    ql_fill_waiter_fn *fn, void *arg);
+/* Those of file (NULL: of all) whose bytes are here. */
+struct ql_fill_waiter *ql_fill_waiters_ready(struct ql_filler *f,
+					     struct ql_fill_file *file);
+/* Without the lock: tells each what came of it. */
+void ql_fill_waiters_tell(struct ql_fill_waiter *list);
+
+/* ---- fillsource.c ---- */
+
+int ql_fill_sources_new(struct ql_filler *f, struct ql_error *err);
+void ql_fill_sources_cancel(struct ql_fill_sources *s);
+void ql_fill_sources_free(struct ql_fill_sources *s);
+/* A part of a blob from the n-th (0, 1, …) place that is known to have it.
+ * -ENXIO (not described): there are no more. */
+int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
+			unsigned int n, uint64_t offset, uint64_t len,
+			struct ql_stream **ret_stream, struct ql_error *err);
+
+/* ---- fillsink.c ---- */
+
+struct ql_fill_sink;
+int ql_fill_sink_new(struct ql_filler *f, struct ql_fill_toc *toc,
+		     struct ql_fill_sink **ret_sink, struct ql_error *err);
+void ql_fill_sink_free(struct ql_fill_sink *sink);
+QL_DEFINE_CLEANUP(struct ql_fill_sink *, ql_fill_sink_free)
+/* What follows lies at raw.  -EBADMSG: a chunk is not what it should be. */
+void ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw);
+int ql_fill_sink_write(struct ql_fill_sink *sink, const void *data, size_t len,
+		       struct ql_error *err);
+
+/* ---- filldecode.c ---- */
+
+/* The part of a blob that n spans lie in.  -EBADMSG. */
+int ql_fill_run_range(const struct ql_toc *toc, uint32_t first, uint32_t n,
+		      struct ql_toc_blob *ret_blob, uint64_t *ret_offset,
+		      uint64_t *ret_len);
+/* Over `in`, which gives the blob from the run on: decodes it into the sink.
+ * *ret_done: spans that went through. */
+int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,
+		   struct ql_stream *in, struct ql_fill_sink *sink,
+		   uint32_t *ret_done, struct ql_error *err);
+
+/* ---- fillsettle.c ---- */
+
+/* Under the lock: file has something that is not durable yet. */
+void ql_fill_settle_later(struct ql_filler *f, struct ql_fill_file *file);
+void *ql_fill_settle_main(void *arg);
+/* Under the lock: waits while too much is unsettled. */
+void ql_fill_settle_throttle(struct ql_filler *f);
+
+/* ---- fillbackground.c ---- */
+
+/* Under the lock: asks for some of what is missing of some image; false: there
+ * is nothing to look at now. */
+bool ql_fill_background_look(struct ql_filler *f);
+
+#endif

@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The filler: its workers, each fetching one run of spans at a time; its
+ * clock, which ends waits that take too long and asks again for what failed;
+ * and the images and files that others see of it.
+ */
+#include "fetch/fill-private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+	CONNECTIONS = 8,
+	CONNECTIONS_MAX = 64,
+	BACKGROUND_WORKERS = 2,
+	RESERVED_WORKERS = 2, /* that prefetching leaves to demand */
+	STACK = 256 << 10,
+	TICK_MS = 100,
+	BACKOFF_MS = 100,
+	BACKOFF_MAX_MS = 3000,
+};
+#define READ_TIMEOUT (30 * 1000000000ULL)
+#define RUN_DEMAND (4ULL << 20)
+#define RUN_PREFETCH (1ULL << 20)
+#define RUN_BACKGROUND (8ULL << 20)
+#define RUN_LEAST (64ULL << 10)
+
+/* ---- runs ---- */
+
+static uint64_t backoff_ns(unsigned int failures)
+{
+	uint64_t ms = BACKOFF_MS;
+
+	while (failures-- > 1 && ms < BACKOFF_MAX_MS)
+		ms *= 2;
+	return ms * 1000000;
+}
+
+/* Errors of this machine, which another source or another time soon do not
+ * mend. */
+static bool is_local(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ||
+	       error == -EROFS || error == -EMFILE || error == -ENFILE;
+}
+
+/* What is left of the run from one source. */
+static int run_from(struct ql_filler *f, struct ql_fill_run *run,
+		    unsigned int source, struct ql_error *err)
+{
+	_cleanup_(ql_fill_sink_freep) struct ql_fill_sink *sink = NULL;
+	_cleanup_stream_ struct ql_stream *in = NULL;
+	struct ql_toc_blob blob;
+	uint64_t offset, len;
+	uint32_t done = 0;
+	int r = ql_fill_run_range(run->toc->toc, run->first, run->n, &blob,
+				  &offset, &len);
+
+	if (r < 0)
+		return ql_error_set(err, r, "table of contents: damaged");
+	r = ql_fill_source_open(f, &blob, source, offset, len, &in, err);
+	if (r == 0)
+		r = ql_fill_sink_new(f, run->toc, &sink, err);
+	if (r < 0)
+		return r;
+	r = ql_fill_decode(f, run, in, sink, &done, err);
+	(void)pthread_mutex_lock(&f->lock);
+	f->stats.requests++;
+	ql_fill_queue_done(run->toc, run->first, done);
+	(void)pthread_mutex_unlock(&f->lock);
+	run->first += done;
+	run->n -= done;
+	return r;
+}
+
+static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
+{
+	struct ql_error err = QL_ERROR_INIT;
+	int last = -ENXIO;
+
+	for (unsigned int source = 0; run->n > 0; source++) {
+		int r = run_from(f, run, source, &err);
+
+		if (r == -ENXIO)
+			break;
+		if (r < 0) {
+			last = r;
+			ql_debug("msg=\"fetch failed\" error=%d text=\"%s\"", r,
+				 err.text);
+		}
+		if (is_local(r) || r == -ECANCELED)
+			break;
+	}
+	return run->n > 0 ? last : 0;
+}
+
+struct failed_run {
+	const struct ql_fill_run *run;
+	int error;
+};
+
+/* It waits for a span of the run. */
+static bool waiter_of_run(struct ql_fill_waiter *w, int *ret_error, void *arg)
+{
+	const struct failed_run *failed = arg;
+	const struct ql_toc *toc = w->file->toc->toc;
+	const struct ql_toc_file *e = &w->file->entry;
+
+	if (w->file->toc != failed->run->toc)
+		return false;
+	for (uint32_t i = 0; i < e->n_chunks; i++) {
+		struct ql_toc_chunk chunk;
+		uint32_t span;
+
+		if (ql_toc_chunk(toc, e->first_chunk + i, &chunk) < 0 ||
+		    chunk.offset >= w->offset + w->len)
+			break;
+		if (chunk.offset + chunk.len <= w->offset ||
+		    ql_fill_file_has(w->file, chunk.offset, chunk.len) ||
+		    ql_toc_span_at(toc, chunk.raw, &span) < 0)
+			continue;
+		if (span >= failed->run->first &&
+		    span - failed->run->first < failed->run->n) {
+			*ret_error = failed->error;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Under the lock: who is to be told. */
+static struct ql_fill_waiter *run_end(struct ql_filler *f,
+				      struct ql_fill_run *run, int error)
+{
+	struct failed_run failed = { run, error };
+	struct ql_fill_waiter *list = NULL;
+
+	if (error == 0) {
+		run->toc->failures = 0;
+		run->toc->not_before = 0;
+	} else {
+		f->stats.failures++;
+		run->toc->failures++;
+		run->toc->not_before =
+			ql_now_ns() + backoff_ns(run->toc->failures);
+		if (is_local(error) || error == -ECANCELED)
+			list = ql_fill_waiters_take(f, waiter_of_run, &failed);
+		ql_fill_queue_done(run->toc, run->first, run->n);
+	}
+	return list;
+}
+
+static void budget_use(struct ql_filler *f, uint64_t bytes)
+{
+	uint64_t rate = f->options.background_rate;
+	uint64_t now = ql_now_ns();
+
+	if (rate == 0 || rate == UINT64_MAX)
+		return;
+	if (f->budget_at < now)
+		f->budget_at = now;
+	f->budget_at += (uint64_t)((double)bytes * 1e9 / (double)rate);
+}
+
+static bool may_background(const struct ql_filler *f)
+{
+	return f->options.background_rate > 0 &&
+	       f->busy[QL_FILL_BACKGROUND] < BACKGROUND_WORKERS &&
+	       f->busy[QL_FILL_DEMAND] == 0 && f->budget_at <= ql_now_ns();
+}
+
+/* Under the lock: the next run for a worker. */
+static bool next_run(struct ql_filler *f, struct ql_fill_run *ret_run)
+{
+	uint64_t rate = f->options.background_rate;
+	uint64_t most[QL_FILL_PRIORITIES] = { RUN_DEMAND, RUN_PREFETCH,
+					      RUN_BACKGROUND };
+	enum ql_fill_priority least = QL_FILL_DEMAND;
+
+	if (f->busy[QL_FILL_PREFETCH] + RESERVED_WORKERS <
+	    f->options.connections)
+		least = QL_FILL_PREFETCH;
+	if (rate / 4 < RUN_BACKGROUND)
+		most[QL_FILL_BACKGROUND] = rate / 4 > RUN_LEAST ? rate / 4
+								: RUN_LEAST;
+	if (ql_fill_queue_take(&f->queue, least, most, ret_run))
+		return true;
+	if (!may_background(f))
+		return false;
+	while (!f->queue.head[QL_FILL_BACKGROUND])
+		if (!ql_fill_background_look(f))
+			return false;
+	return ql_fill_queue_take(&f->queue, QL_FILL_BACKGROUND, most, ret_run);
+}
+
+static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
+{
+	enum ql_fill_priority priority = run->priority;
+	struct ql_fill_waiter *list;
+	struct ql_toc_blob blob;
+	uint64_t offset, len;
+	int r;
+
+	if (priority == QL_FILL_BACKGROUND &&
+	    ql_fill_run_range(run->toc->toc, run->first, run->n, &blob, &offset,
+			      &len) == 0)
+		budget_use(f, len);
+	f->busy[priority]++;
+	(void)pthread_mutex_unlock(&f->lock);
+	r = run_fetch(f, run);
+	(void)pthread_mutex_lock(&f->lock);
+	f->busy[priority]--;
+	list = run_end(f, run, r);
+	run->toc->refs--;
+	(void)pthread_cond_broadcast(&f->calm);
+	(void)pthread_cond_broadcast(&f->work);
+	if (list) {
+		(void)pthread_mutex_unlock(&f->lock);
+		ql_fill_waiters_tell(list);
+		(void)pthread_mutex_lock(&f->lock);
+	}
+}
+
+static void *worker_main(void *arg)
+{
+	struct ql_filler *f = arg;
+	struct ql_fill_run run;
+
+	(void)pthread_mutex_lock(&f->lock);
+	while (!f->stop) {
+		if (next_run(f, &run))
+			worker_run(f, &run);
+		else
+			(void)pthread_cond_wait(&f->work, &f->lock);
+	}
+	f->n_threads--;
+	(void)pthread_cond_broadcast(&f->settle);
+	(void)pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
+
+/* ---- the clock ---- */
+
+static bool waiter_is_late(struct ql_fill_waiter *w, int *ret_error, void *arg)
+{
+	const uint64_t *now = arg;
+
+	*ret_error = -ETIMEDOUT;
+	return w->deadline <= *now;
+}
+
+/* Under the lock: ends waits, asks again for what failed meanwhile. */
+static struct ql_fill_waiter *tick(struct ql_filler *f)
+{
+	uint64_t now = ql_now_ns();
+	struct ql_fill_waiter *late =
+		ql_fill_waiters_take(f, waiter_is_late, &now);
+
+	for (struct ql_fill_waiter *w = late; w; w = w->next)
+		f->stats.timeouts++;
+	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
+		if (w->file->toc->not_before <= now)
+			(void)ql_fill_file_want(f, w->file, w->offset, w->len,
+						QL_FILL_DEMAND);
+	(void)pthread_cond_broadcast(&f->work);
+	return late;
+}
+
+static bool has_rest(const struct ql_filler *f)
+{
+	for (const struct ql_fill_image *i = f->images; i; i = i->next)
+		if (i->rest)
+			return true;
+	return false;
+}
+
+static void *ticker_main(void *arg)
+{
+	struct ql_filler *f = arg;
+
+	(void)pthread_mutex_lock(&f->lock);
+	while (!f->stop) {
+		struct ql_fill_waiter *late;
+		uint64_t until = ql_now_ns() + TICK_MS * 1000000ULL;
+		struct timespec ts = { (time_t)(until / 1000000000),
+				       (long)(until % 1000000000) };
+
+		if (!f->waiters && !has_rest(f)) {
+			(void)pthread_cond_wait(&f->clock, &f->lock);
+			continue;
+		}
+		(void)pthread_cond_timedwait(&f->clock, &f->lock, &ts);
+		if (f->stop)
+			break;
+		late = tick(f);
+		(void)pthread_mutex_unlock(&f->lock);
+		ql_fill_waiters_tell(late);
+		(void)pthread_mutex_lock(&f->lock);
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
+
+/* ---- life ---- */
+
+static void conds_init(struct ql_filler *f)
+{
+	pthread_cond_t *conds[] = { &f->work, &f->calm, &f->clock, &f->room,
+				    &f->settle };
+	pthread_condattr_t attr;
+
+	(void)pthread_mutex_init(&f->lock, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	for (size_t i = 0; i < sizeof(conds) / sizeof(conds[0]); i++)
+		(void)pthread_cond_init(conds[i], &attr);
+	(void)pthread_condattr_destroy(&attr);
+}
+
+static int threads_start(struct ql_filler *f, struct ql_error *err)
+{
+	pthread_attr_t attr;
+	int r;
+
+	(void)pthread_attr_init(&attr);
+	(void)pthread_attr_setstacksize(&attr, STACK);
+	r = pthread_create(&f->settler, &attr, ql_fill_settle_main, f);
+	f->has_settler = r == 0;
+	if (r == 0)
+		r = pthread_create(&f->ticker, &attr, ticker_main, f);
+	f->has_ticker = r == 0;
+	while (r == 0 && f->n_started < f->options.connections) {
+		(void)pthread_mutex_lock(&f->lock);
+		f->n_threads++;
+		(void)pthread_mutex_unlock(&f->lock);
+		r = pthread_create(&f->threads[f->n_started], &attr,
+				   worker_main, f);
+		if (r == 0)
+			f->n_started++;
+		else
+			f->n_threads--;
+	}
+	(void)pthread_attr_destroy(&attr);
+	return r == 0 ? 0 : ql_error_errno(err, -r, "start a thread");
+}
+
+int ql_filler_new(struct ql_store *store, const struct ql_fill_options *options,
+		  struct ql_filler **ret_filler, struct ql_error *err)
+{
+	struct ql_filler *f = calloc(1, sizeof(*f));
+	int r;
+
+	if (!f)
+		return ql_error_nomem(err);
+	f->store = store;
+	f->options = *options;
+	if (f->options.connections == 0)
+		f->options.connections = CONNECTIONS;
+	if (f->options.connections > CONNECTIONS_MAX)
+		f->options.connections = CONNECTIONS_MAX;
+	if (f->options.connections <= RESERVED_WORKERS)
+		f->options.connections = RESERVED_WORKERS + 1;
+	if (f->options.read_timeout == 0)
+		f->options.read_timeout = READ_TIMEOUT;
+	conds_init(f);
+	ql_fill_queue_init(&f->queue);
+	f->threads = calloc(f->options.connections, sizeof(*f->threads));
+	r = f->threads ? ql_fill_sources_new(f, err) : ql_error_nomem(err);
+	if (r == 0)
+		r = threads_start(f, err);
+	if (r < 0) {
+		ql_filler_free(f);
+		return r;
+	}
+	*ret_filler = f;
+	return 0;
+}
+
+static bool waiter_any(struct ql_fill_waiter *w, int *ret_error, void *arg)
+{
+	(void)w;
+	(void)arg;
+	*ret_error = -ECANCELED;
+	return true;
+}
+
+static void tocs_sweep(struct ql_filler *f)
+{
+	struct ql_fill_toc **p = &f->tocs;
+
+	while (*p) {
+		struct ql_fill_toc *toc = *p;
+
+		if (toc->refs > 0) {
+			p = &toc->next;
+			continue;
+		}
+		*p = toc->next;
+		ql_toc_close(toc->toc);
+		free(toc->state);
+		free(toc);
+	}
+}
+
+static void threads_stop(struct ql_filler *f)
+{
+	struct ql_fill_waiter *list;
+
+	(void)pthread_mutex_lock(&f->lock);
+	f->stop = true;
+	list = ql_fill_waiters_take(f, waiter_any, NULL);
+	(void)pthread_cond_broadcast(&f->work);
+	(void)pthread_cond_broadcast(&f->calm);
+	(void)pthread_cond_broadcast(&f->clock);
+	(void)pthread_cond_broadcast(&f->room);
+	(void)pthread_cond_broadcast(&f->settle);
+	(void)pthread_mutex_unlock(&f->lock);
+	ql_fill_waiters_tell(list);
+	if (f->sources)
+		ql_fill_sources_cancel(f->sources);
+	for (unsigned int i = 0; i < f->n_started; i++)
+		(void)pthread_join(f->threads[i], NULL);
+	if (f->has_ticker)
+		(void)pthread_join(f->ticker, NULL);
+	if (f->has_settler)
+		(void)pthread_join(f->settler, NULL);
+}
+
+void ql_filler_free(struct ql_filler *f)
+{
+	if (!f)
+		return;
+	threads_stop(f);
+	while (f->settling) { /* what could not be settled */
+		struct ql_fill_file *file = f->settling;
+
+		f->settling = file->dirty_next;
+		ql_fill_file_put(f, file);
+	}
+	ql_fill_queue_release(&f->queue);
+	tocs_sweep(f);
+	ql_fill_sources_free(f->sources);
+	free(f->threads);
+	(void)pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats)
+{
+	(void)pthread_mutex_lock(&filler->lock);
+	*ret_stats = filler->stats;
+	ret_stats->queued = 0;
+	for (int p = 0; p < QL_FILL_PRIORITIES; p++)
+		ret_stats->queued += filler->queue.bytes[p];
+	(void)pthread_mutex_unlock(&filler->lock);
+}
+
+static bool is_settled(const struct ql_filler *f)
+{
+	return f->n_settling == 0 && !f->busy_settling;
+}
+
+int ql_fill_flush(struct ql_filler *f, struct ql_error *err)
+{
+	int r = 0;
+
+	(void)pthread_mutex_lock(&f->lock);
+	f->flushing++;
+	(void)pthread_cond_broadcast(&f->settle);
+	while (!f->stop && !is_settled(f) && !f->unsettled)
+		(void)pthread_cond_wait(&f->calm, &f->lock);
+	f->flushing--;
+	if (f->unsettled)
+		r = ql_error_set(err, -EIO, "write to %s failed",
+				 ql_store_root(f->store));
+	(void)pthread_mutex_unlock(&f->lock);
+	return r;
+}
+
+/* ---- images ---- */
+
+static int toc_find(struct ql_filler *f, const struct ql_digest *key,
+		    struct ql_toc *toc, struct ql_fill_toc **ret_toc)
+{
+	struct ql_fill_toc *t;
+
+	for (t = f->tocs; t; t = t->next)
+		if (ql_digest_equal(&t->key, key))
+			break;
+	if (t) {
+		ql_toc_close(toc);
+	} else {
+		t = calloc(1, sizeof(*t));
+		if (t)
+			t->state = calloc(ql_toc_spans(toc) + 1UL, 1);
+		if (!t || !t->state) {
+			free(t);
+			return -ENOMEM;
+		}
+		t->key = *key;
+		t->toc = toc;
+		t->next = f->tocs;
+		f->tocs = t;
+	}
+	t->refs++;
+	*ret_toc = t;
+	return 0;
+}
+
+static int image_add_toc(struct ql_fill_image *image,
+			 const struct ql_digest *key, struct ql_toc *toc,
+			 struct ql_error *err)
+{
+	int r;
+
+	(void)pthread_mutex_lock(&image->filler->lock);
+	r = toc_find(image->filler, key, toc, &image->tocs[image->n_tocs]);
+	(void)pthread_mutex_unlock(&image->filler->lock);
+	if (r < 0) {
+		ql_toc_close(toc);
+		return ql_error_nomem(err);
+	}
+	image->n_tocs++;
+	return 0;
+}
+
+/* Uppermost first: what is above is more likely to be read. */
+static int image_open_tocs(struct ql_fill_image *image,
+			   const struct ql_image_info *info,
+			   struct ql_error *err)
+{
+	struct ql_store *store = image->filler->store;
+	struct ql_toc *toc;
+	int r = ql_toc_open_image(store, info, &toc, err);
+
+	if (r == 0)
+		r = image_add_toc(image, &info->manifest, toc, err);
+	else if (r == -ENOENT)
+		r = 0;
+	for (uint32_t i = info->n_layers; i-- > 0 && r == 0;) {
+		struct ql_layer_info layer;
+
+		if (ql_layer_get(store, &info->layers[i], &layer) < 0)
+			continue;
+		r = ql_toc_open_layer(store, &layer, &toc, err);
+		if (r == -ENOENT)
+			r = 0;
+		else if (r == 0)
+			r = image_add_toc(image, &layer.blob, toc, err);
+	}
+	return r;
+}
+
+int ql_fill_image_open(struct ql_filler *filler,
+		       const struct ql_image_info *info,
+		       struct ql_fill_image **ret_image, struct ql_error *err)
+{
+	struct ql_fill_image *image = calloc(1, sizeof(*image));
+	int r;
+
+	if (!image)
+		return ql_error_nomem(err);
+	image->filler = filler;
+	image->tocs =
+		calloc(info->n_layers + 1UL, sizeof(struct ql_fill_toc *));
+	(void)pthread_mutex_lock(&filler->lock);
+	image->next = filler->images;
+	filler->images = image;
+	(void)pthread_mutex_unlock(&filler->lock);
+	r = image->tocs ? image_open_tocs(image, info, err)
+			: ql_error_nomem(err);
+	if (r < 0) {
+		ql_fill_image_close(image);
+		return r;
+	}
+	*ret_image = image;
+	return 0;
+}
+
+void ql_fill_image_close(struct ql_fill_image *image)
+{
+	struct ql_filler *f;
+	struct ql_fill_image **p;
+
+	if (!image)
+		return;
+	f = image->filler;
+	(void)pthread_mutex_lock(&f->lock);
+	for (p = &f->images; *p != image; p = &(*p)->next)
+		;
+	*p = image->next;
+	for (size_t i = 0; i < image->n_tocs; i++)
+		image->tocs[i]->refs--;
+	tocs_sweep(f);
+	(void)pthread_mutex_unlock(&f->lock);
+	free(image->tocs);
+	free(image);
+}
+
+void ql_fill_image_rest(struct ql_fill_image *image)
+{
+	struct ql_filler *f = image->filler;
+
+	(void)pthread_mutex_lock(&f->lock);
+	if (!image->rest) {
+		image->rest = true;
+		image->here = false;
+		image->at_toc = 0;
+		image->at_chunk = 0;
+		image->missing = 0;
+		image->chunks_before = f->stats.chunks;
+	}
+	(void)pthread_cond_broadcast(&f->work);
+	(void)pthread_cond_signal(&f->clock);
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+bool ql_fill_image_here(struct ql_fill_image *image, uint64_t wait_ns)
+{
+	struct ql_filler *f = image->filler;
+	uint64_t until = ql_now_ns() + wait_ns;
+	struct timespec ts = { (time_t)(until / 1000000000),
+			       (long)(until % 1000000000) };
+	bool here;
+
+	(void)pthread_mutex_lock(&f->lock);
+	while (!image->here && image->rest && !f->stop &&
+	       pthread_cond_timedwait(&f->calm, &f->lock, &ts) == 0)
+		;
+	here = image->here;
+	(void)pthread_mutex_unlock(&f->lock);
+	return here;
+}
+
+/* ---- files ---- */
+
+int ql_fill_open(struct ql_fill_image *image, const struct ql_digest *object,
+		 struct ql_fill_file **ret_file, struct ql_error *err)
+{
+	struct ql_filler *f = image->filler;
+	struct ql_fill_file *file;
+	struct ql_toc_file entry;
+	int r = -ENOENT;
+
+	(void)pthread_mutex_lock(&f->lock);
+	file = ql_fill_file_find(f, object);
+	if (file) {
+		file->refs++;
+		r = 0;
+	}
+	/* It may have become an object since the caller looked. */
+	if (!file && ql_object_here(f->store, object))
+		r = -EEXIST;
+	for (size_t i = 0; i < image->n_tocs && r == -ENOENT; i++) {
+		r = ql_toc_find(image->tocs[i]->toc, object, &entry);
+		if (r == 0)
+			r = ql_fill_file_get(f, image->tocs[i], &entry, &file,
+					     err);
+	}
+	if (r == 0) {
+		r = ql_fill_file_open(f, file, err);
+		if (r < 0)
+			ql_fill_file_put(f, file);
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	if (r == 0)
+		*ret_file = file;
+	return r;
+}
+
+void ql_fill_close(struct ql_filler *filler, struct ql_fill_file *file)
+{
+	(void)pthread_mutex_lock(&filler->lock);
+	ql_fill_file_put(filler, file);
+	(void)pthread_mutex_unlock(&filler->lock);
+}
+
+int ql_fill_fd(struct ql_filler *filler, struct ql_fill_file *file)
+{
+	int fd;
+
+	(void)pthread_mutex_lock(&filler->lock);
+	fd = file->fd;
+	(void)pthread_mutex_unlock(&filler->lock);
+	return fd;
+}
+
+void ql_fill_prefetch(struct ql_filler *filler, struct ql_fill_file *file,
+		      uint64_t offset, uint64_t len)
+{
+	(void)pthread_mutex_lock(&filler->lock);
+	if (!filler->stop && !ql_fill_file_has(file, offset, len))
+		(void)ql_fill_file_want(filler, file, offset, len,
+					QL_FILL_PREFETCH);
+	(void)pthread_mutex_unlock(&filler->lock);
+}

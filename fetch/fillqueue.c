@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which spans are asked for: a first-in-first-out list of runs for each
+ * priority, and for each span a byte that says whether it is asked for, how
+ * urgently, or being fetched.  A span that is asked for again more urgently
+ * changes its byte and joins the other list; where it stood before it is
+ * passed over.
+ */
+#include "fetch/fill-private.h"
+
+#include <errno.h>
+
+/* Bytes of a blob that are fetched although nobody wants them, where that
+ * makes one request of two. */
+enum { GAP_MAX = 16 << 10 };
+
+void ql_fill_queue_init(struct ql_fill_queue *q)
+{
+	for (int p = 0; p < QL_FILL_PRIORITIES; p++) {
+		q->head[p] = NULL;
+		q->tail[p] = &q->head[p];
+		q->bytes[p] = 0;
+	}
+}
+
+static struct ql_fill_run *queue_pop(struct ql_fill_queue *q, int p)
+{
+	struct ql_fill_run *run = q->head[p];
+
+	q->head[p] = run->next;
+	if (!q->head[p])
+		q->tail[p] = &q->head[p];
+	return run;
+}
+
+void ql_fill_queue_release(struct ql_fill_queue *q)
+{
+	for (int p = 0; p < QL_FILL_PRIORITIES; p++) {
+		while (q->head[p]) {
+			struct ql_fill_run *run = queue_pop(q, p);
+
+			run->toc->refs--;
+			free(run);
+		}
+	}
+}
+
+static uint64_t span_len(const struct ql_fill_toc *toc, uint32_t i)
+{
+	struct ql_toc_span span;
+
+	return ql_toc_span(toc->toc, i, &span) < 0 ? 0 : span.len;
+}
+
+static int queue_push(struct ql_fill_queue *q, struct ql_fill_toc *toc,
+		      uint32_t first, uint32_t n, enum ql_fill_priority p)
+{
+	struct ql_fill_run *run = malloc(sizeof(*run));
+
+	if (!run)
+		return -ENOMEM;
+	*run = (struct ql_fill_run){ NULL, toc, first, n, p };
+	toc->refs++;
+	*q->tail[p] = run;
+	q->tail[p] = &run->next;
+	return 0;
+}
+
+static bool wants(const struct ql_fill_toc *toc, uint32_t i,
+		  enum ql_fill_priority p)
+{
+	return toc->state[i] == QL_SPAN_IDLE ||
+	       (toc->state[i] < QL_SPAN_TAKEN &&
+		toc->state[i] > QL_SPAN_QUEUED + (int)p);
+}
+
+int ql_fill_queue_add(struct ql_fill_queue *q, struct ql_fill_toc *toc,
+		      uint32_t first, uint32_t last,
+		      enum ql_fill_priority priority)
+{
+	uint32_t i = first;
+
+	while (i <= last) {
+		uint32_t start;
+		int r;
+
+		if (!wants(toc, i, priority)) {
+			i++;
+			continue;
+		}
+		for (start = i; i <= last && wants(toc, i, priority); i++)
+			;
+		r = queue_push(q, toc, start, i - start, priority);
+		if (r < 0)
+			return r;
+		for (uint32_t s = start; s < i; s++) {
+			uint64_t len = span_len(toc, s);
+
+			if (toc->state[s] != QL_SPAN_IDLE)
+				q->bytes[toc->state[s] - QL_SPAN_QUEUED] -= len;
+			q->bytes[priority] += len;
+			toc->state[s] = (uint8_t)(QL_SPAN_QUEUED + priority);
+		}
+	}
+	return 0;
+}
+
+static bool is_queued(const struct ql_fill_toc *toc, uint32_t i)
+{
+	return toc->state[i] >= QL_SPAN_QUEUED && toc->state[i] < QL_SPAN_TAKEN;
+}
+
+static void span_take(struct ql_fill_queue *q, struct ql_fill_toc *toc,
+		      uint32_t i, uint64_t len)
+{
+	if (is_queued(toc, i))
+		q->bytes[toc->state[i] - QL_SPAN_QUEUED] -= len;
+	toc->state[i] = QL_SPAN_TAKEN;
+}
+
+/* Whether span i can be read on in the request that ends with `before`. */
+static bool follows(const struct ql_fill_toc *toc,
+		    const struct ql_toc_span *before, uint32_t i,
+		    struct ql_toc_span *ret_span)
+{
+	if (i >= ql_toc_spans(toc->toc) ||
+	    ql_toc_span(toc->toc, i, ret_span) < 0)
+		return false;
+	return ret_span->blob == before->blob &&
+	       ret_span->offset + ret_span->len >
+		       before->offset + before->len &&
+	       ret_span->offset <= before->offset + before->len + GAP_MAX;
+}
+
+/* Takes spans from first on, as far as they are queued and near. */
+static uint32_t run_take(struct ql_fill_queue *q, struct ql_fill_toc *toc,
+			 uint32_t first, uint64_t max_bytes)
+{
+	struct ql_toc_span before, span;
+	uint64_t bytes;
+	uint32_t i = first;
+
+	if (ql_toc_span(toc->toc, first, &before) < 0) {
+		span_take(q, toc, first, 0);
+		return 1;
+	}
+	bytes = before.len;
+	span_take(q, toc, first, before.len);
+	while (follows(toc, &before, i + 1, &span)) {
+		if (!is_queued(toc, i + 1) || bytes + span.len > max_bytes)
+			break;
+		span_take(q, toc, ++i, span.len);
+		bytes += span.len;
+		before = span;
+	}
+	return i - first + 1;
+}
+
+static bool take_at(struct ql_fill_queue *q, int p, uint64_t max_bytes,
+		    struct ql_fill_run *ret_run)
+{
+	while (q->head[p]) {
+		struct ql_fill_run *run = q->head[p];
+		struct ql_fill_toc *toc = run->toc;
+
+		while (run->n > 0 &&
+		       toc->state[run->first] != QL_SPAN_QUEUED + p) {
+			run->first++;
+			run->n--;
+		}
+		if (run->n > 0) {
+			*ret_run = *run;
+			ret_run->next = NULL;
+			ret_run->n = run_take(q, toc, run->first, max_bytes);
+			toc->refs++;
+			return true;
+		}
+		toc->refs--;
+		free(queue_pop(q, p));
+	}
+	return false;
+}
+
+bool ql_fill_queue_take(struct ql_fill_queue *q, enum ql_fill_priority least,
+			const uint64_t max_bytes[QL_FILL_PRIORITIES],
+			struct ql_fill_run *ret_run)
+{
+	for (int p = 0; p <= (int)least; p++)
+		if (take_at(q, p, max_bytes[p], ret_run))
+			return true;
+	return false;
+}
+
+void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n)
+{
+	for (uint32_t i = first; i < first + n; i++)
+		toc->state[i] = QL_SPAN_IDLE;
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making durable what has come, in batches, in a thread of its own: a file of
+ * many chunks that is all there is hashed whole, a batch is synced at once,
+ * and then what is whole gets its name and what is not is recorded.  A batch
+ * is due after a second, or when it is large.  Where it fails (a full disk) it
+ * is tried again, and nothing more is taken in than the throttle allows.
+ */
+#include "fetch/fill-private.h"
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	SETTLE_FILES = 256, /* make a batch due */
+	SETTLE_MOST = 1024, /* unsettled: wait */
+	SETTLE_MS = 1000,   /* after which a batch is due */
+	SETTLE_RETRY_MS = 1000,
+	HASH_PIECE = 256 << 10,
+};
+
+struct settle_batch {
+	struct ql_fill_file **files; /* owned; a reference each */
+	size_t n;
+	struct ql_object_ready *ready; /* owned */
+	size_t n_ready;
+	struct ql_partial_state *partial; /* owned */
+	struct ql_extents *extents;	  /* owned; copies */
+	size_t n_partial;
+	bool *complete; /* owned; for each file: all of it was there */
+};
+
+/* ---- the list ---- */
+
+void ql_fill_settle_later(struct ql_filler *f, struct ql_fill_file *file)
+{
+	if (file->listed)
+		return;
+	file->listed = true;
+	file->refs++;
+	file->dirty_next = f->settling;
+	f->settling = file;
+	if (f->n_settling++ == 0)
+		f->settle_since = ql_now_ns();
+	if (f->n_settling == 1 || f->n_settling >= SETTLE_FILES)
+		(void)pthread_cond_broadcast(&f->settle);
+}
+
+void ql_fill_settle_throttle(struct ql_filler *f)
+{
+	while (f->n_settling >= SETTLE_MOST && !f->stop)
+		(void)pthread_cond_wait(&f->room, &f->lock);
+}
+
+/* ---- a batch ---- */
+
+static void batch_release(struct settle_batch *b)
+{
+	for (size_t i = 0; i < b->n_partial; i++)
+		ql_extents_release(&b->extents[i]);
+	free(b->files);
+	free(b->ready);
+	free(b->partial);
+	free(b->extents);
+	free(b->complete);
+}
+
+static int copy_extents(const struct ql_extents *from, struct ql_extents *to)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < from->n && r == 0; i++)
+		r = ql_extents_add(to, from->items[i].start,
+				   from->items[i].end);
+	return r;
+}
+
+/* Under the lock. */
+static int batch_add(struct settle_batch *b, struct ql_fill_file *file)
+{
+	size_t at = b->n;
+
+	b->files[b->n++] = file;
+	file->listed = false;
+	b->complete[at] = file->state == QL_FILL_WHOLE ||
+			  (file->state == QL_FILL_COMING &&
+			   ql_fill_file_has(file, 0, file->size));
+	if (b->complete[at] || !file->dirty || !file->named)
+		return 0;
+	file->dirty = false;
+	b->partial[b->n_partial].digest = file->digest;
+	b->partial[b->n_partial].extents = &b->extents[b->n_partial];
+	b->n_partial++;
+	return copy_extents(&file->have, &b->extents[b->n_partial - 1]);
+}
+
+/* Under the lock: takes the list.  -ENOMEM: it stays. */
+static int batch_take(struct ql_filler *f, struct settle_batch *b)
+{
+	size_t n = f->n_settling;
+	struct ql_fill_file *file;
+	int r = 0;
+
+	b->files = calloc(n, sizeof(struct ql_fill_file *));
+	b->ready = calloc(n, sizeof(*b->ready));
+	b->partial = calloc(n, sizeof(*b->partial));
+	b->extents = calloc(n, sizeof(*b->extents));
+	b->complete = calloc(n, sizeof(*b->complete));
+	if (!b->files || !b->ready || !b->partial || !b->extents ||
+	    !b->complete)
+		return -ENOMEM;
+	while ((file = f->settling) && r == 0) {
+		f->settling = file->dirty_next;
+		f->n_settling--;
+		r = batch_add(b, file);
+	}
+	return r;
+}
+
+/* Under the lock: what was taken is to be settled still. */
+static void batch_put_back(struct ql_filler *f, struct settle_batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct ql_fill_file *file = b->files[i];
+
+		if (file->state == QL_FILL_COMING)
+			file->dirty = true;
+		if (file->state != QL_FILL_NAMED)
+			ql_fill_settle_later(f, file);
+		ql_fill_file_put(f, file);
+	}
+}
+
+/* ---- the whole of a file ---- */
+
+static int file_hash(const struct ql_fill_file *file, struct ql_digest *ret)
+{
+	_cleanup_free_ char *buf = malloc(HASH_PIECE);
+	struct ql_hasher *h = ql_hasher_new();
+	uint64_t pos = 0;
+	ssize_t n = 1;
+
+	if (!buf || !h) {
+		ql_hasher_free(h);
+		return -ENOMEM;
+	}
+	while (pos < file->size && n > 0) {
+		n = ql_pread_full(file->fd, buf, HASH_PIECE, pos);
+		if (n > 0) {
+			ql_hasher_update(h, buf, (size_t)n);
+			pos += (uint64_t)n;
+		}
+	}
+	ql_hasher_final(h, ret);
+	ql_hasher_free(h);
+	return n < 0 ? (int)n : 0;
+}
+
+/* It is not what its name says although its chunks are: nothing of it counts
+ * any more.  Those who read it have read verified chunks. */
+static void file_reject(struct ql_filler *f, struct ql_fill_file *file)
+{
+	(void)pthread_mutex_lock(&f->lock);
+	f->stats.bad_files++;
+	ql_extents_release(&file->have);
+	file->dirty = true;
+	ql_fill_settle_later(f, file);
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+static int batch_check(struct ql_filler *f, struct settle_batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct ql_fill_file *file = b->files[i];
+		struct ql_digest d = file->digest;
+		int r = 0;
+
+		if (!b->complete[i])
+			continue;
+		if (!ql_fill_file_is_single(file))
+			r = file_hash(file, &d);
+		if (r < 0)
+			return r;
+		if (!ql_digest_equal(&d, &file->digest)) {
+			b->complete[i] = false;
+			file_reject(f, file);
+			continue;
+		}
+		b->ready[b->n_ready++] =
+			(struct ql_object_ready){ file->digest, file->fd,
+						  file->named };
+	}
+	return 0;
+}
+
+/* Under the lock. */
+static void batch_done(struct ql_filler *f, struct settle_batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		struct ql_fill_file *file = b->files[i];
+
+		if (b->complete[i])
+			file->state = QL_FILL_NAMED;
+		ql_fill_file_put(f, file);
+	}
+}
+
+/* With the lock, which is let go in between. */
+static int settle(struct ql_filler *f)
+{
+	struct settle_batch b = { 0 };
+	struct ql_error err = QL_ERROR_INIT;
+	int r = batch_take(f, &b);
+
+	(void)pthread_cond_broadcast(&f->room);
+	if (r == 0) {
+		f->busy_settling = true;
+		(void)pthread_mutex_unlock(&f->lock);
+		r = batch_check(f, &b);
+		if (r == 0)
+			r = ql_store_settle(f->store, b.ready, b.n_ready,
+					    b.partial, b.n_partial, &err);
+		(void)pthread_mutex_lock(&f->lock);
+		f->busy_settling = false;
+	}
+	if (r == 0)
+		batch_done(f, &b);
+	else
+		batch_put_back(f, &b);
+	if (r < 0)
+		ql_debug("msg=\"not settled yet\" error=%d text=\"%s\"", r,
+			 err.text);
+	batch_release(&b);
+	f->unsettled = r < 0;
+	(void)pthread_cond_broadcast(&f->calm);
+	return r;
+}
+
+static void wait_until(struct ql_filler *f, uint64_t ns)
+{
+	struct timespec ts = { (time_t)(ns / 1000000000),
+			       (long)(ns % 1000000000) };
+
+	(void)pthread_cond_timedwait(&f->settle, &f->lock, &ts);
+}
+
+void *ql_fill_settle_main(void *arg)
+{
+	struct ql_filler *f = arg;
+	uint64_t not_before = 0;
+
+	(void)pthread_mutex_lock(&f->lock);
+	for (;;) {
+		uint64_t now = ql_now_ns();
+		uint64_t due = f->settle_since + SETTLE_MS * 1000000ULL;
+		bool hurry = f->stop || f->flushing > 0 ||
+			     f->n_settling >= SETTLE_FILES;
+
+		if (f->n_settling == 0) {
+			if (f->stop && f->n_threads == 0)
+				break;
+			(void)pthread_cond_wait(&f->settle, &f->lock);
+		} else if (now < not_before && !f->stop) {
+			wait_until(f, not_before);
+		} else if (!hurry && now < due) {
+			wait_until(f, due);
+		} else if (settle(f) < 0) {
+			not_before = now + SETTLE_RETRY_MS * 1000000ULL;
+			if (f->stop)
+				break; /* what is not settled comes again */
+		}
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
