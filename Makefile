@@ -205,13 +205,16 @@ manlint: | setup-lint
 
 ##@ Measuring
 
-bench: bench-pull bench-fs ## all benches: ratios against peers of the same run
+bench: bench-pull bench-fs ## full pulls and the mount: ratios against peers of the same run
 
 bench-pull: all | setup-bench ## full pull against podman and containerd
 	$(Q)B=$(B) tests/lab/bench-pull.sh
 
 bench-fs: all | setup-bench ## the mount against native overlayfs
 	$(Q)B=$(B) tests/lab/bench-fs.sh
+
+bench-lazy: all $(LAB_BIN) | setup-bench ## cold starts over slow links against stargz-snapshotter and full pulls
+	$(Q)B=$(B) tests/lab/bench-lazy.sh
 
 bench-fs: bench-fs-after-pull
 bench-fs-after-pull: $(if $(filter bench,$(MAKECMDGOALS)),bench-pull)
@@ -247,6 +250,6 @@ help: ## this list
 
 .PHONY: all test unit fuzz-replay e2e asan tsan fuzz fuzz-run cover lint house \
 	format-check format tidy cppcheck shellcheck manlint bench bench-pull \
-	bench-fs bench-fs-after-pull demo install deb clean distclean help
+	bench-fs bench-fs-after-pull bench-lazy demo install deb clean distclean help
 .DELETE_ON_ERROR:
 .SECONDARY:

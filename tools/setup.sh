@@ -31,7 +31,7 @@ declare -A LEVEL=(
 		busybox-static diffutils"
 	[demo]="build docker-registry skopeo umoci debootstrap crun jq curl
 		procps tar gzip ca-certificates"
-	[bench]="test fio hyperfine erofs-utils"
+	[bench]="test fio hyperfine erofs-utils stargz-snapshotter"
 	[lint]="build clang-format clang-tidy cppcheck shellcheck mandoc python3
 		libcmocka-dev"
 	[fuzz]="build clang-14 libclang-rt-14-dev llvm-14"

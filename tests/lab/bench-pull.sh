@@ -15,46 +15,12 @@
 TMPDIR=${BENCH_DIR:-/var/tmp}
 export TMPDIR
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/engines.sh"
 
 RUNS=${RUNS:-5}
 [ "$(id -u)" = 0 ] || bail "needs root"
 [ -x "$QL" ] || bail "$QL is not built"
 export QUICKLAYER_ROOT=$TMP/store
-
-now_ms()
-{
-	local t=${EPOCHREALTIME/[.,]/}
-	echo $((t / 1000))
-}
-
-# Numbers on stdin: "median (min - max)".
-spread()
-{
-	sort -n | awk '{ v[NR] = $1 }
-		END {
-			m = v[int((NR + 1) / 2)]
-			if (NR % 2 == 0)
-				m = (m + v[NR / 2 + 1]) / 2
-			printf "%g (%g - %g)\n", m, v[1], v[NR]
-		}'
-}
-
-ratio()
-{
-	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f\n", a / b }'
-}
-
-cold()
-{
-	sync
-	echo 3 >/proc/sys/vm/drop_caches 2>/dev/null || COLD="(caches not dropped)"
-	find "$REGISTRY_DIR" -type f -exec cat {} + >/dev/null
-	cat "$QL" "$(command -v podman)" "$(command -v ctr)" \
-		"$(command -v containerd)" >/dev/null
-	podman --version >/dev/null
-	ctr --version >/dev/null
-	"$QL" --version >/dev/null 2>&1
-}
 
 # ---- the three ----
 
@@ -68,40 +34,14 @@ quicklayer_pull()
 	/usr/bin/time -o "$TMP/rss" -f %M "$QL" pull "$1" >"$TMP/log" 2>&1
 }
 
-podman_wipe()
-{
-	lab_umount_below "$TMP/podman"
-	rm -rf "$TMP/podman"
-}
-
 podman_pull()
 {
 	lab_podman pull -q --tls-verify=false "docker://$1" >"$TMP/log" 2>&1
 }
 
-containerd_wipe()
-{
-	[ -z "${CONTAINERD_PID:-}" ] || lab_end "$CONTAINERD_PID"
-	lab_umount_below "$TMP/containerd"
-	rm -rf "$TMP/containerd"
-	mkdir -p "$TMP/containerd"
-	cat >"$TMP/containerd.toml" <<-TOML
-		version = 2
-		root = "$TMP/containerd/root"
-		state = "$TMP/containerd/state"
-		disabled_plugins = ["io.containerd.grpc.v1.cri"]
-		[grpc]
-		  address = "$TMP/containerd/sock"
-	TOML
-	lab_start containerd containerd -c "$TMP/containerd.toml"
-	CONTAINERD_PID=$LAB_PID
-	wait_for 10 ctr -a "$TMP/containerd/sock" version ||
-		bail "containerd: $(tail -3 "$TMP/containerd.log")"
-}
-
 containerd_pull()
 {
-	ctr -a "$TMP/containerd/sock" image pull --plain-http \
+	lab_ctr image pull --plain-http \
 		--snapshotter overlayfs "$1" >"$TMP/log" 2>&1
 }
 
@@ -110,7 +50,7 @@ measure()
 {
 	local who=$1 start
 	"${who}_wipe"
-	cold
+	cold "$QL"
 	start=$(now_ms)
 	"${who}_pull" "$IMAGE" || bail "$who: $(tail -5 "$TMP/log")"
 	echo $(($(now_ms) - start)) >>"$TMP/$who.ms"

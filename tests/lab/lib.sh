@@ -285,6 +285,7 @@ push_image()
 
 # Podman with a storage and configuration of its own.  Its default limits need
 # a privilege that root in a container often lacks, hence default_ulimits.
+# LAB_IN=(COMMAND...) is what to run it by.
 lab_podman()
 {
 	if [ ! -e "$TMP/containers.conf" ]; then
@@ -305,6 +306,7 @@ lab_podman()
 	fi
 	CONTAINERS_CONF=$TMP/containers.conf \
 		CONTAINERS_STORAGE_CONF=$TMP/storage.conf \
-		podman --root "$TMP/podman/root" --runroot "$TMP/podman/run" \
-		--storage-driver overlay --log-level error "$@"
+		"${LAB_IN[@]-env}" podman --root "$TMP/podman/root" \
+		--runroot "$TMP/podman/run" --storage-driver overlay \
+		--log-level error "$@"
 }

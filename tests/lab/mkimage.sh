@@ -96,7 +96,9 @@ chmod 755 /usr/local/bin/docker-entrypoint.sh'
 NGINX=$APT'get nginx libnginx-mod-http-geoip libnginx-mod-http-image-filter \
 	libnginx-mod-http-xslt-filter libnginx-mod-stream gettext-base curl \
 	ca-certificates'
+# Its modules are there and not loaded, as in that image.
 NGINX_CONF='set -e
+rm -f /etc/nginx/modules-enabled/*
 mkdir -p /docker-entrypoint.d /usr/share/nginx/html
 ln -sf /dev/stdout /var/log/nginx/access.log
 ln -sf /dev/stderr /var/log/nginx/error.log
