@@ -6,6 +6,8 @@
 #ifndef QL_FETCH_H
 #define QL_FETCH_H
 
+#include <stdatomic.h>
+
 #include "store/store.h"
 
 /* ---- references ---- */
@@ -38,6 +40,18 @@ int ql_ref_parse(const char *text, struct ql_ref *ret_ref,
 void ql_ref_release(struct ql_ref *ref);
 #define _cleanup_ref_ __attribute__((cleanup(ql_ref_release)))
 
+/*
+ * The image of the store that text means: a digest, 12 or more digits of one,
+ * or a reference.  *ret_name (owned) is its recorded name, NULL where text is
+ * a digest.  -ENOENT: not in the store.
+ */
+int ql_find_image(struct ql_store *store, const char *text,
+		  struct ql_digest *ret_manifest, char **ret_name,
+		  struct ql_error *err);
+/* The same, and opens its tree. */
+int ql_find_tree(struct ql_store *store, const char *text,
+		 struct ql_tree **ret_tree, struct ql_error *err);
+
 /* ---- pulling ---- */
 
 enum ql_pull_state {
@@ -66,6 +80,9 @@ struct ql_pull_options {
 	const char *config_dir; /* registries' settings; NULL: the default */
 	ql_pull_progress_fn *progress; /* may be NULL */
 	void *arg;
+	/* Set by another thread, at most a stalled connection's timeout later
+	 * the pull ends with -ECANCELED; NULL: never. */
+	const atomic_bool *cancel;
 };
 
 struct ql_pull_result {

@@ -60,6 +60,12 @@ static void report(struct layers *ls, uint32_t layer, enum ql_pull_state state,
 	(void)pthread_mutex_unlock(&ls->report_lock);
 }
 
+static bool stopped(const struct layers *ls)
+{
+	return atomic_load(&ls->stop) ||
+	       (ls->options->cancel && atomic_load(ls->options->cancel));
+}
+
 /* ---- a stream that counts ---- */
 
 struct counted {
@@ -78,7 +84,7 @@ static ssize_t counted_read(struct ql_stream *s, void *buf, size_t len,
 	uint64_t now;
 	ssize_t n;
 
-	if (atomic_load(&c->ls->stop))
+	if (stopped(c->ls))
 		return ql_error_set(err, -ECANCELED, "canceled");
 	n = ql_stream_read(c->inner, buf, len, err);
 	if (n <= 0)
@@ -168,7 +174,7 @@ static int layer_fill(struct layers *ls, uint32_t layer, struct ql_error *err)
 		return r;
 	if (ql_layer_get(ls->store, diff_id, &info) == 0)
 		return 1;
-	if (atomic_load(&ls->stop))
+	if (stopped(ls))
 		return ql_error_set(err, -ECANCELED, "canceled");
 	report(ls, layer, QL_PULL_FETCHING, 0);
 	r = layer_open(ls, layer, &tar, err);
@@ -240,7 +246,7 @@ static void *worker(void *arg)
 {
 	struct layers *ls = arg;
 
-	while (!atomic_load(&ls->stop)) {
+	while (!stopped(ls)) {
 		uint32_t n_layers = ls->resolved->manifest.n_layers;
 		uint32_t at;
 
@@ -310,5 +316,7 @@ int ql_layers_fetch(struct ql_store *store, struct ql_source *src,
 	if (parallel > PARALLEL_MAX)
 		parallel = PARALLEL_MAX;
 	workers_run(&ls, parallel < n ? parallel : n);
+	if (ls.error == 0 && stopped(&ls))
+		return ql_error_set(err, -ECANCELED, "canceled");
 	return ls.error;
 }

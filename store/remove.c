@@ -163,8 +163,12 @@ static int removal_not_mounted(struct removal *rm, struct ql_error *err)
 static int removal_image(struct removal *rm, struct ql_error *err)
 {
 	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
-	int r = removal_not_mounted(rm, err);
+	int r;
 
+	if (rm->image.flags & QL_IMAGE_PINNED)
+		return ql_error_set(err, -EBUSY,
+				    "the image is pinned (unpin it first)");
+	r = removal_not_mounted(rm, err);
 	if (r == 0)
 		r = ql_txn_del(rm->txn, QL_TABLE_IMAGES,
 			       rm->image.manifest.bytes, QL_DIGEST_BYTES, err);

@@ -288,6 +288,7 @@ enum {
 	/* Its merged tree came ready-made, with images/<manifest>.toc; its
 	 * layers may be unknown here, and its objects count by that tree. */
 	QL_IMAGE_READY = 1,
+	QL_IMAGE_PINNED = 2, /* not to be removed */
 };
 
 void ql_image_info_release(struct ql_image_info *info);
@@ -310,6 +311,10 @@ int ql_image_find(struct ql_store *store, const char *name,
 		  struct ql_digest *ret_manifest);
 int ql_image_tag(struct ql_store *store, const char *name,
 		 const struct ql_digest *manifest, struct ql_error *err);
+
+/* Keeps an image from being removed (-EBUSY), or lets it.  -ENOENT. */
+int ql_image_pin(struct ql_store *store, const struct ql_digest *manifest,
+		 bool pinned, struct ql_error *err);
 
 /* Calls fn for every (name, image); name NULL for an image with no name.
  * A non-zero return of fn stops and is returned. */
@@ -344,7 +349,7 @@ struct ql_remove_stats {
 /*
  * Removes a name; with the last name (or by manifest digest, name NULL, all
  * names) the image, its layers that no image uses, and their objects that no
- * layer or image uses.  -ENOENT: no such image.  -EBUSY: mounted.
+ * layer or image uses.  -ENOENT: no such image.  -EBUSY: mounted, or pinned.
  */
 int ql_image_remove(struct ql_store *store, const char *name,
 		    const struct ql_digest *manifest,

@@ -6,7 +6,7 @@
 #ifndef QL_CLI_H
 #define QL_CLI_H
 
-#include "store/store.h"
+#include "fetch/fetch.h"
 
 enum { QL_EXIT_OK = 0, QL_EXIT_FAILED = 1, QL_EXIT_USAGE = 2 };
 
@@ -68,29 +68,10 @@ char *ql_human_ago(uint64_t when, char buf[32]);
 /* Bytes of a name on a terminal: control characters as \ooo; owned. */
 char *ql_human_name(const char *name, size_t len);
 
-/* ---- find.c ---- */
-
-/*
- * The image that text means: a digest, 12 or more digits of one, or a
- * reference.  *ret_name (owned) is its recorded name, NULL where text is a
- * digest.  -ENOENT: not in the store.
- */
-int ql_find_image(struct ql_store *store, const char *text,
-		  struct ql_digest *ret_manifest, char **ret_name,
-		  struct ql_error *err);
-/* The same, and opens its tree. */
-int ql_find_tree(struct ql_store *store, const char *text,
-		 struct ql_tree **ret_tree, struct ql_error *err);
-
 /* ---- out.c ---- */
 
 /* Prints JSON on stdout, two spaces deep, and a newline.  Takes json. */
 int ql_out_json(json_t *json, struct ql_error *err);
-json_t *ql_out_digest(const struct ql_digest *digest);
-/* Bytes from outside (names, paths) as a JSON string; where they are not
- * UTF-8, those above 0x7f as \ooo. */
-json_t *ql_out_string(const char *bytes, size_t len);
-json_t *ql_out_text(const char *text); /* the same; NULL is null */
 /* 0, or -errno where stdout could not be written (a full disk, say). */
 int ql_out_flush(struct ql_error *err);
 

@@ -21,9 +21,9 @@ struct diff_out {
 static int diff_add(json_t *list, const struct ql_difference *d)
 {
 	json_t *o = json_pack("{s:o, s:o, s:o, s:o}", "path",
-			      ql_out_text(d->path), "what",
-			      ql_out_text(d->what), "a", ql_out_text(d->a), "b",
-			      ql_out_text(d->b));
+			      ql_json_text(d->path), "what",
+			      ql_json_text(d->what), "a", ql_json_text(d->a),
+			      "b", ql_json_text(d->b));
 
 	return json_array_append_new(list, o) < 0 ? -ENOMEM : 0;
 }

@@ -19,7 +19,7 @@ static void finding_print(const char *finding, void *arg)
 	_cleanup_free_ char *safe = NULL;
 
 	if (f->list) {
-		(void)json_array_append_new(f->list, ql_out_text(finding));
+		(void)json_array_append_new(f->list, ql_json_text(finding));
 		return;
 	}
 	safe = ql_human_name(finding, len);

@@ -14,16 +14,16 @@ static json_t *layers_json(const struct ql_image_info *info)
 
 	for (uint32_t i = 0; i < info->n_layers; i++)
 		(void)json_array_append_new(layers,
-					    ql_out_digest(&info->layers[i]));
+					    ql_json_digest(&info->layers[i]));
 	return layers;
 }
 
 static json_t *image_json(const char *name, const struct ql_image_info *info)
 {
 	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:o}", "name",
-			 ql_out_text(name), "digest",
-			 ql_out_digest(&info->manifest), "config",
-			 ql_out_digest(&info->config), "pulled",
+			 ql_json_text(name), "digest",
+			 ql_json_digest(&info->manifest), "config",
+			 ql_json_digest(&info->config), "pulled",
 			 (json_int_t)info->pulled, "inodes",
 			 (json_int_t)info->inodes, "bytes",
 			 (json_int_t)info->file_bytes, "layers",

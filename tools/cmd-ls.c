@@ -115,7 +115,7 @@ static int add_json(struct listing *ls, const struct ql_inode *inode,
 
 	mode_string(inode->mode, mode);
 	o = json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-		      ql_out_text(name), "mode", mode, "nlink",
+		      ql_json_text(name), "mode", mode, "nlink",
 		      (json_int_t)inode->nlink, "uid", (json_int_t)inode->uid,
 		      "gid", (json_int_t)inode->gid, "size",
 		      (json_int_t)inode->size, "rdev", (json_int_t)inode->rdev,
@@ -130,7 +130,7 @@ static int add_json(struct listing *ls, const struct ql_inode *inode,
 			return r;
 		}
 		(void)json_object_set_new(o, "target",
-					  ql_out_string(target, len));
+					  ql_json_bytes(target, len));
 	}
 	return json_array_append_new(ls->list, o) < 0 ? -ENOMEM : 0;
 }

@@ -14,8 +14,8 @@ static json_t *pull_json(const char *name, const struct ql_pull_result *res,
 {
 	return json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
 			 "s:f}",
-			 "name", ql_out_text(name), "digest",
-			 ql_out_digest(&res->manifest), "up_to_date",
+			 "name", ql_json_text(name), "digest",
+			 ql_json_digest(&res->manifest), "up_to_date",
 			 res->up_to_date, "layers_fetched",
 			 (json_int_t)res->layers_fetched, "layers_here",
 			 (json_int_t)res->layers_here, "bytes_fetched",

@@ -24,8 +24,8 @@ static int rmi_one(const struct ql_cli *cli, struct ql_store *store,
 		return json_array_append_new(
 			       list,
 			       json_pack("{s:o, s:o, s:b, s:I, s:I}", "image",
-					 ql_out_text(text), "digest",
-					 ql_out_digest(&manifest), "removed",
+					 ql_json_text(text), "digest",
+					 ql_json_digest(&manifest), "removed",
 					 !stats.untagged_only, "files",
 					 (json_int_t)stats.objects, "bytes",
 					 (json_int_t)stats.bytes)) < 0

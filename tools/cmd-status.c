@@ -27,8 +27,8 @@ static int status_json(const struct ql_cli *cli,
 {
 	return ql_out_json(
 		json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			  "image", ql_out_text(cli->argv[0]), "digest",
-			  ql_out_digest(&info->manifest), "layers",
+			  "image", ql_json_text(cli->argv[0]), "digest",
+			  ql_json_digest(&info->manifest), "layers",
 			  (json_int_t)info->n_layers, "files",
 			  (json_int_t)use->files, "bytes",
 			  (json_int_t)use->bytes, "files_here",
@@ -79,8 +79,8 @@ static int status_mount(const char *dir, const char *source, void *arg)
 
 	return json_array_append_new(all->mounts,
 				     json_pack("{s:o, s:o}", "dir",
-					       ql_out_text(dir), "image",
-					       ql_out_text(source))) < 0
+					       ql_json_text(dir), "image",
+					       ql_json_text(source))) < 0
 		       ? -ENOMEM
 		       : 0;
 }
@@ -144,7 +144,7 @@ static int status_store(const struct ql_cli *cli, struct ql_store *store,
 		return 0;
 	}
 	return ql_out_json(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:O}",
-				     "root", ql_out_text(root), "images",
+				     "root", ql_json_text(root), "images",
 				     (json_int_t)use.images, "names",
 				     (json_int_t)all.names, "layers",
 				     (json_int_t)use.layers, "files",

@@ -18,40 +18,6 @@ int ql_out_json(json_t *json, struct ql_error *err)
 	return 0;
 }
 
-json_t *ql_out_digest(const struct ql_digest *digest)
-{
-	char text[QL_DIGEST_TEXT + 1];
-
-	return json_string(ql_digest_text(digest, text));
-}
-
-json_t *ql_out_string(const char *bytes, size_t len)
-{
-	json_t *s = json_stringn(bytes, len);
-	_cleanup_free_ char *safe = NULL;
-	size_t n = 0;
-
-	if (s)
-		return s;
-	safe = malloc(4 * len + 1);
-	if (!safe)
-		return NULL;
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)bytes[i];
-
-		if (c < 0x80)
-			safe[n++] = (char)c;
-		else
-			n += (size_t)snprintf(safe + n, 5, "\\%03o", c);
-	}
-	return json_stringn(safe, n);
-}
-
-json_t *ql_out_text(const char *text)
-{
-	return text ? ql_out_string(text, strlen(text)) : json_null();
-}
-
 int ql_out_flush(struct ql_error *err)
 {
 	errno = 0;

@@ -3,7 +3,12 @@
 #include "store/base/json.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "store/base/cleanup.h"
+#include "store/base/digest.h"
 #include "store/base/error.h"
 
 int ql_json_parse(const char *data, size_t len, json_t **ret_json,
@@ -78,4 +83,38 @@ const char *ql_json_opt_string(const json_t *obj, const char *key,
 	const char *s = json_string_value(json_object_get(obj, key));
 
 	return s ? s : dflt;
+}
+
+json_t *ql_json_digest(const struct ql_digest *digest)
+{
+	char text[QL_DIGEST_TEXT + 1];
+
+	return json_string(ql_digest_text(digest, text));
+}
+
+json_t *ql_json_bytes(const char *bytes, size_t len)
+{
+	json_t *s = json_stringn(bytes, len);
+	_cleanup_free_ char *safe = NULL;
+	size_t n = 0;
+
+	if (s)
+		return s;
+	safe = malloc(4 * len + 1);
+	if (!safe)
+		return NULL;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)bytes[i];
+
+		if (c < 0x80)
+			safe[n++] = (char)c;
+		else
+			n += (size_t)snprintf(safe + n, 5, "\\%03o", c);
+	}
+	return json_stringn(safe, n);
+}
+
+json_t *ql_json_text(const char *text)
+{
+	return text ? ql_json_bytes(text, strlen(text)) : json_null();
 }

@@ -30,6 +30,14 @@ int ql_json_get_object(const json_t *obj, const char *key, json_t **ret_value,
 const char *ql_json_opt_string(const json_t *obj, const char *key,
 			       const char *dflt);
 
+struct ql_digest;
+/* "sha256:…" */
+json_t *ql_json_digest(const struct ql_digest *digest);
+/* Bytes from outside (names, paths) as a JSON string; where they are not
+ * UTF-8, those above 0x7f as \ooo.  NULL: out of memory. */
+json_t *ql_json_bytes(const char *bytes, size_t len);
+json_t *ql_json_text(const char *text); /* the same; NULL is null */
+
 static inline void ql_json_decrefp(json_t **p)
 {
 	json_decref(*p);

@@ -2,6 +2,7 @@
 /* One line, one write: lines of several threads do not mix. */
 #include "store/base/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -19,20 +20,36 @@ enum { LEVELS = sizeof(level_names) / sizeof(level_names[0]) };
 
 static _Atomic int log_level = -1; /* -1: not asked yet */
 
+int ql_log_level_parse(const char *name, enum ql_log_level *ret_level)
+{
+	for (int i = 0; i < LEVELS; i++) {
+		if (strcmp(name, level_names[i]) == 0) {
+			*ret_level = (enum ql_log_level)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 static int log_level_get(void)
 {
 	int level = atomic_load(&log_level);
+	enum ql_log_level asked;
 	const char *env;
 
 	if (level >= 0)
 		return level;
 	level = QL_LOG_WARN;
 	env = getenv("QUICKLAYER_LOG");
-	for (int i = 0; env && i < LEVELS; i++)
-		if (strcmp(env, level_names[i]) == 0)
-			level = i;
+	if (env && ql_log_level_parse(env, &asked) == 0)
+		level = (int)asked;
 	atomic_store(&log_level, level);
 	return level;
+}
+
+void ql_log_set_level(enum ql_log_level level)
+{
+	atomic_store(&log_level, (int)level);
 }
 
 void ql_log(enum ql_log_level level, const char *fmt, ...)

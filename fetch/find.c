@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a person's word for an image means in the store. */
-#include "tools/cli.h"
+#include "fetch/fetch-private.h"
 
 #include <errno.h>
 #include <string.h>
-
-#include "fetch/fetch.h"
 
 enum { FIND_HEX_MIN = 12 };
 
