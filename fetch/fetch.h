@@ -159,9 +159,13 @@ struct ql_fill_waiter {
  * stay until then.  Else a negative errno. */
 int ql_fill_wait(struct ql_filler *filler, struct ql_fill_file *file,
 		 struct ql_fill_waiter *w);
-/* done is called with error, if it was not yet. */
-void ql_fill_cancel(struct ql_filler *filler, struct ql_fill_waiter *w,
-		    int error);
+/* The same, but without waiting. */
+bool ql_fill_ready(struct ql_filler *filler, struct ql_fill_file *file,
+		   const struct ql_fill_waiter *w);
+/* Has done called soon, with error, if it was not yet; by another thread.  To
+ * be called before done has returned. */
+void ql_fill_hurry(struct ql_filler *filler, struct ql_fill_waiter *w,
+		   int error);
 /* The file to read from where a wait ended well (borrowed). */
 int ql_fill_fd(struct ql_filler *filler, struct ql_fill_file *file);
 /* Asks for a part that is likely to be needed. */

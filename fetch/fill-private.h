@@ -130,6 +130,7 @@ struct ql_filler {
 	unsigned int flushing;	/* wait for a settling */
 	bool busy_settling;	/* a batch is being settled */
 	bool unsettled;		/* the last one failed */
+	bool hurry;		/* a waiter's time is over */
 	bool stop;
 
 	/* The starting and stopping thread's. */

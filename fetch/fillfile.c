@@ -220,7 +220,7 @@ struct ql_fill_waiter *ql_fill_waiters_take(struct ql_filler *f,
 	struct ql_fill_waiter *w, *next;
 
 	for (w = f->waiters; w; w = next) {
-		int error = 0;
+		int error = w->error;
 
 		next = w->next;
 		if (!fn(w, &error, arg))
@@ -237,7 +237,7 @@ static bool waiter_is_ready(struct ql_fill_waiter *w, int *ret_error, void *arg)
 {
 	const struct ql_fill_file *file = arg;
 
-	(void)ret_error;
+	*ret_error = 0;
 	return (!file || w->file == file) &&
 	       ql_fill_file_has(w->file, w->offset, w->len);
 }
@@ -274,7 +274,12 @@ int ql_fill_wait(struct ql_filler *filler, struct ql_fill_file *file,
 				      QL_FILL_DEMAND);
 	if (r == 0) {
 		w->file = file;
-		w->deadline = ql_now_ns() + filler->options.read_timeout;
+		/* It may have been interrupted before it waits. */
+		if (w->error == 0) {
+			w->error = -ETIMEDOUT;
+			w->deadline =
+				ql_now_ns() + filler->options.read_timeout;
+		}
 		waiter_link(filler, w);
 		(void)pthread_cond_signal(&filler->clock);
 		r = -EINPROGRESS;
@@ -283,16 +288,27 @@ int ql_fill_wait(struct ql_filler *filler, struct ql_fill_file *file,
 	return r;
 }
 
-void ql_fill_cancel(struct ql_filler *filler, struct ql_fill_waiter *w,
-		    int error)
+bool ql_fill_ready(struct ql_filler *filler, struct ql_fill_file *file,
+		   const struct ql_fill_waiter *w)
 {
-	bool waits;
+	bool ready;
 
 	(void)pthread_mutex_lock(&filler->lock);
-	waits = w->prev != NULL;
-	if (waits)
-		waiter_unlink(w);
+	ready = ql_fill_file_has(file, w->offset, w->len);
 	(void)pthread_mutex_unlock(&filler->lock);
-	if (waits)
-		w->done(w, error);
+	return ready;
+}
+
+void ql_fill_hurry(struct ql_filler *filler, struct ql_fill_waiter *w,
+		   int error)
+{
+	(void)pthread_mutex_lock(&filler->lock);
+	/* It waits, or will; else it is being told already. */
+	if (w->prev || !w->file) {
+		w->deadline = 0;
+		w->error = error;
+		filler->hurry = true;
+		(void)pthread_cond_signal(&filler->clock);
+	}
+	(void)pthread_mutex_unlock(&filler->lock);
 }

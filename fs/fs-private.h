@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "fetch/fetch.h"
 #include "fs/fs.h"
 
 /* Nothing in an image ever changes, so the kernel may keep what it has.
@@ -43,6 +44,9 @@ struct ql_fs {
 	struct ql_openfiles *files;   /* owned */
 	struct ql_slots *slots;	      /* owned; where tree is NULL */
 	struct ql_vtable *vtable;     /* owned; where tree is NULL */
+	struct ql_filler *filler;     /* whose is own_store's, or borrowed */
+	struct ql_store *own_store;   /* owned; of a mount of one image */
+	struct ql_fill_image *fill;   /* owned; where tree is not NULL */
 	struct fuse_session *session; /* while it serves */
 	const char *mountpoint;	      /* borrowed; while it serves */
 	int signal;		      /* that ended it; 0: unmounted */
@@ -121,7 +125,9 @@ struct ql_slot {
 	enum ql_vkind kind;   /* under the slots' lock, as all below */
 	uint64_t generation;  /* how often the number meant another tree */
 	struct ql_tree *tree; /* owned; NULL: closed.  Stays while it is held */
-	struct ql_digest digest;     /* of what is open */
+	struct ql_digest digest; /* of what is open */
+	/* Owned: where what is not here may be had; NULL until needed. */
+	struct ql_fill_image *_Atomic fill;
 	_Atomic uint64_t refs;	     /* requests, and what the kernel knows */
 	bool idle;		     /* in the list of those with no refs */
 	struct ql_slot *prev, *next; /* in that list, or that of the closed */
@@ -200,6 +206,17 @@ void ql_node_stat(const struct ql_fs *fs, const struct ql_node *node,
 		  struct stat *ret_stat);
 double ql_node_timeout(const struct ql_node *node); /* seconds */
 
+/* ---- fill.c ---- */
+
+/* A filler of the mount's own, where the options ask for it. */
+int ql_fs_fill_start(struct ql_fs *fs, const struct ql_mount_options *options,
+		     struct ql_error *err);
+void ql_fs_fill_stop(struct ql_fs *fs);
+/* Where a node's content may be had (borrowed while node is held).  -ENOENT
+ * (not described): nowhere. */
+int ql_fs_fill_image(struct ql_fs *fs, const struct ql_node *node,
+		     struct ql_fill_image **ret_image);
+
 /* ---- drop.c ---- */
 
 /* Closes an image's trees and has the kernel forget them, so that the image
@@ -245,14 +262,15 @@ void ql_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 
 struct ql_openfile {
 	uint64_t ino;
-	int fd;		   /* owned; -1 where the kernel reads by itself */
-	int backing_id;	   /* of the kernel's passthrough; 0: none */
-	unsigned int refs; /* under the table's lock */
-	struct ql_openfile *next; /* in its bucket, under the table's lock */
+	int fd; /* owned; -1 where the kernel reads by itself */
+	struct ql_fill_file *fill; /* owned; fd is -1: it comes when read */
+	int backing_id;		   /* of the kernel's passthrough; 0: none */
+	unsigned int refs;	   /* under the table's lock */
+	struct ql_openfile *next;  /* in its bucket, under the table's lock */
 };
 
 struct ql_openfiles *ql_openfiles_new(void); /* NULL: out of memory */
-void ql_openfiles_free(struct ql_openfiles *files);
+void ql_openfiles_free(struct ql_openfiles *files, struct ql_filler *filler);
 /* The open file of an inode, with one reference more, or NULL. */
 struct ql_openfile *ql_openfiles_find(struct ql_openfiles *files, uint64_t ino);
 /* Adds file (taken), or finds that another was faster: what is returned has

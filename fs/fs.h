@@ -6,6 +6,7 @@
 #ifndef QL_FS_H
 #define QL_FS_H
 
+#include "fetch/fetch.h"
 #include "store/store.h"
 
 struct ql_mount_options {
@@ -18,6 +19,10 @@ struct ql_mount_options {
 			     * keeps from them */
 	bool allow_other;   /* root: always on */
 	unsigned int threads; /* 0: the default */
+	/* Where content that is not here is to be fetched: both, or none
+	 * (borrowed until the mount serves). */
+	const struct ql_image_info *image;
+	const struct ql_fill_options *fill;
 };
 
 /*
@@ -45,5 +50,32 @@ int ql_umount(const char *dir, bool lazy, struct ql_error *err);
  * its digest where it is a part of the agent's mount. */
 typedef int ql_mount_fn(const char *dir, const char *source, void *arg);
 int ql_mount_each(ql_mount_fn *fn, void *arg, struct ql_error *err);
+
+/* ---- documents.c: what is known, as JSON ---- */
+
+/* Each is what --json prints and what the agent answers; the caller's to
+ * json_decref().  text is a person's word for an image (ql_find_image()). */
+int ql_doc_images(struct ql_store *store, json_t **ret_json,
+		  struct ql_error *err);
+int ql_doc_image(struct ql_store *store, const char *text, json_t **ret_json,
+		 struct ql_error *err);
+int ql_doc_image_status(struct ql_store *store, const char *text,
+			json_t **ret_json, struct ql_error *err);
+int ql_doc_status(struct ql_store *store, json_t **ret_json,
+		  struct ql_error *err);
+int ql_doc_mounts(struct ql_store *store, json_t **ret_json,
+		  struct ql_error *err);
+/* NULL: out of memory. */
+struct ql_pull_result;
+json_t *ql_doc_pull(const char *name, const struct ql_pull_result *res,
+		    double seconds);
+/* Removes an image, or a name of it; drop (may be NULL) is called before, and
+ * may refuse. */
+typedef int ql_drop_fn(const struct ql_digest *manifest, void *arg,
+		       struct ql_error *err);
+int ql_doc_remove(struct ql_store *store, const char *text, ql_drop_fn *drop,
+		  void *arg, json_t **ret_json, struct ql_error *err);
+int ql_doc_pin(struct ql_store *store, const char *text, bool pinned,
+	       json_t **ret_json, struct ql_error *err);
 
 #endif

@@ -160,13 +160,18 @@ static void server_main(struct ql_fs *fs, const char *dir,
 	int keep[] = { pipe_fd, ql_store_root_fd(fs->store),
 		       ql_tree_fd(fs->tree) };
 	struct ql_error err = QL_ERROR_INIT;
+	int r;
 
 	detach();
 	close_others(keep, sizeof(keep) / sizeof(keep[0]));
 	fs->ready = report_ready;
 	fs->ready_arg = &pipe_fd;
-	if (ql_fs_serve(fs, dir, options, &err) < 0 && pipe_fd >= 0)
+	r = ql_fs_fill_start(fs, options, &err);
+	if (r == 0)
+		r = ql_fs_serve(fs, dir, options, &err);
+	if (r < 0 && pipe_fd >= 0)
 		send_report(pipe_fd, &err);
+	ql_fs_fill_stop(fs);
 }
 
 static int await_report(int fd, struct ql_error *err)
@@ -224,8 +229,13 @@ int ql_mount_fuse(const struct ql_store *store, const struct ql_tree *tree,
 	r = check_mountpoint(dir, &path, err);
 	if (r < 0)
 		return r;
-	if (options->foreground)
-		return ql_fs_serve(&fs, path, options, err);
+	if (options->foreground) {
+		r = ql_fs_fill_start(&fs, options, err);
+		if (r == 0)
+			r = ql_fs_serve(&fs, path, options, err);
+		ql_fs_fill_stop(&fs);
+		return r;
+	}
 	return mount_background(&fs, path, options, err);
 }
 

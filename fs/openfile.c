@@ -29,7 +29,7 @@ struct ql_openfiles *ql_openfiles_new(void)
 }
 
 /* The kernel drops its backings with the connection. */
-void ql_openfiles_free(struct ql_openfiles *files)
+void ql_openfiles_free(struct ql_openfiles *files, struct ql_filler *filler)
 {
 	struct ql_openfile *file;
 
@@ -40,6 +40,8 @@ void ql_openfiles_free(struct ql_openfiles *files)
 			files->buckets[i] = file->next;
 			if (file->fd >= 0)
 				(void)close(file->fd);
+			if (file->fill)
+				ql_fill_close(filler, file->fill);
 			free(file);
 		}
 	}

@@ -7,6 +7,10 @@
  * one for all images.  Where it cannot (not root; a store on overlayfs), a
  * read is answered by splicing from the object's file, and kept in the
  * mount's own page cache, which nothing ever invalidates.
+ *
+ * A file that is not here yet comes as it is read: a read that has to wait is
+ * answered by whichever thread brings the bytes, so that no thread of the
+ * server waits with it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +41,8 @@ static int backing_open(struct ql_fs *fs, fuse_req_t req, int fd)
 	return 0;
 }
 
-static void openfile_close(fuse_req_t req, struct ql_openfile *file)
+static void openfile_close(struct ql_fs *fs, fuse_req_t req,
+			   struct ql_openfile *file)
 {
 #ifdef FUSE_CAP_PASSTHROUGH
 	if (file->backing_id > 0)
@@ -47,6 +52,8 @@ static void openfile_close(fuse_req_t req, struct ql_openfile *file)
 #endif
 	if (file->fd >= 0)
 		(void)close(file->fd);
+	if (file->fill)
+		ql_fill_close(fs->filler, file->fill);
 	free(file);
 }
 
@@ -54,7 +61,7 @@ static void openfile_put(struct ql_fs *fs, fuse_req_t req,
 			 struct ql_openfile *file)
 {
 	if (file && ql_openfiles_put(fs->files, file))
-		openfile_close(req, file);
+		openfile_close(fs, req, file);
 }
 
 /* Opens an object; one that is not whole is an error, never read as zeros. */
@@ -69,7 +76,7 @@ static int object_open(struct ql_fs *fs, const struct ql_content *content,
 	r = ql_object_open(fs->store, &content->object, &fd, &err);
 	if (r < 0) {
 		ql_debug("object: %s", err.text);
-		return r == -ENOENT ? -EIO : r;
+		return r;
 	}
 	if (fstat(fd, &st) < 0)
 		return -errno;
@@ -79,33 +86,57 @@ static int object_open(struct ql_fs *fs, const struct ql_content *content,
 	return 0;
 }
 
+/* The object, or what it comes from. */
+static int content_open(struct ql_fs *fs, const struct ql_node *node,
+			const struct ql_content *content,
+			struct ql_openfile *file)
+{
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_fill_image *image;
+	int r = object_open(fs, content, &file->fd);
+
+	if (r != -ENOENT)
+		return r;
+	r = ql_fs_fill_image(fs, node, &image);
+	if (r == 0)
+		r = ql_fill_open(image, &content->object, &file->fill, &err);
+	if (r == -EEXIST) /* since we looked */
+		r = object_open(fs, content, &file->fd);
+	if (r < 0)
+		ql_debug("msg=\"not here\" error=%d text=\"%s\"", r, err.text);
+	return r == -ENOENT ? -EIO : r;
+}
+
 /* The inode's open file, with a reference for this open. */
-static int openfile_get(struct ql_fs *fs, fuse_req_t req, uint64_t ino,
+static int openfile_get(struct ql_fs *fs, fuse_req_t req,
+			const struct ql_node *node,
 			const struct ql_content *content,
 			struct ql_openfile **ret_file)
 {
 	struct ql_openfile *file, *winner;
 	int r;
 
-	file = ql_openfiles_find(fs->files, ino);
+	file = ql_openfiles_find(fs->files, node->ino);
 	if (!file) {
 		file = calloc(1, sizeof(*file));
 		if (!file)
 			return -ENOMEM;
-		file->ino = ino;
-		r = object_open(fs, content, &file->fd);
+		file->ino = node->ino;
+		file->fd = -1;
+		r = content_open(fs, node, content, file);
 		if (r < 0) {
 			free(file);
 			return r;
 		}
-		file->backing_id = backing_open(fs, req, file->fd);
+		if (file->fd >= 0)
+			file->backing_id = backing_open(fs, req, file->fd);
 		if (file->backing_id > 0) {
 			(void)close(file->fd);
 			file->fd = -1;
 		}
 		winner = ql_openfiles_add(fs->files, file);
 		if (winner != file)
-			openfile_close(req, file);
+			openfile_close(fs, req, file);
 		file = winner;
 	}
 	*ret_file = file;
@@ -126,7 +157,7 @@ void ql_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r == 0)
 		r = ql_node_content(&node, &content);
 	if (r == 0 && content.size > 0 && !content.data)
-		r = openfile_get(fs, req, ino, &content, &file);
+		r = openfile_get(fs, req, &node, &content, &file);
 	ql_node_release(fs, &node);
 	if (r < 0) {
 		(void)fuse_reply_err(req, ql_fs_errno(r));
@@ -147,6 +178,8 @@ void ql_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	    ql_openfiles_put(fs->files, file)) {
 		if (file->fd >= 0)
 			(void)close(file->fd);
+		if (file->fill)
+			ql_fill_close(fs->filler, file->fill);
 		free(file);
 	}
 }
@@ -176,25 +209,100 @@ static void read_inline(struct ql_fs *fs, fuse_req_t req, fuse_ino_t ino,
 	ql_node_release(fs, &node);
 }
 
+static void reply_from(fuse_req_t req, int fd, size_t size, off_t off)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = fd;
+	buf.buf[0].pos = off;
+	(void)fuse_reply_data(req, &buf, (enum fuse_buf_copy_flags)0);
+}
+
+/* ---- reads that wait ---- */
+
+struct read_wait {
+	struct ql_fill_waiter w; /* first: done() gets it back */
+	struct ql_fs *fs;	 /* borrowed */
+	fuse_req_t req;
+	size_t size;
+	off_t off;
+};
+
+static void read_reply(struct ql_fs *fs, fuse_req_t req,
+		       struct ql_fill_file *file, size_t size, off_t off,
+		       int error)
+{
+	if (error == 0)
+		reply_from(req, ql_fill_fd(fs->filler, file), size, off);
+	else
+		(void)fuse_reply_err(req, error == -EINTR ? EINTR : EIO);
+}
+
+static void read_done(struct ql_fill_waiter *w, int error)
+{
+	struct read_wait *rw = (struct read_wait *)w;
+
+	/* After it no interruption is told any more, nor being told. */
+	fuse_req_interrupt_func(rw->req, NULL, NULL);
+	read_reply(rw->fs, rw->req, w->file, rw->size, rw->off, error);
+	free(rw);
+}
+
+/* The reader was killed, or had another signal. */
+static void read_interrupted(fuse_req_t req, void *arg)
+{
+	struct read_wait *rw = arg;
+
+	(void)req;
+	ql_fill_hurry(rw->fs->filler, &rw->w, -EINTR);
+}
+
+static void read_fill(struct ql_fs *fs, fuse_req_t req,
+		      struct ql_fill_file *file, size_t size, off_t off)
+{
+	struct read_wait *rw = calloc(1, sizeof(*rw));
+	int r;
+
+	if (!rw) {
+		(void)fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	*rw = (struct read_wait){ .w = { .offset = (uint64_t)off,
+					 .len = size,
+					 .done = read_done },
+				  .fs = fs,
+				  .req = req,
+				  .size = size,
+				  .off = off };
+	r = ql_fill_ready(fs->filler, file, &rw->w) ? 0 : -EINPROGRESS;
+	if (r < 0) {
+		fuse_req_interrupt_func(req, read_interrupted, rw);
+		r = ql_fill_wait(fs->filler, file, &rw->w);
+		if (r == -EINPROGRESS)
+			return;
+		fuse_req_interrupt_func(req, NULL, NULL);
+	}
+	read_reply(fs, req, file, size, off, r);
+	free(rw);
+}
+
 void ql_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		struct fuse_file_info *fi)
 {
 	const struct ql_openfile *file =
 		(const struct ql_openfile *)(uintptr_t)fi->fh;
-	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
 
 	if (!file) {
 		read_inline(fuse_req_userdata(req), req, ino, size, off);
 		return;
 	}
-	if (file->fd < 0) {
+	if (file->fill && off >= 0)
+		read_fill(fuse_req_userdata(req), req, file->fill, size, off);
+	else if (file->fd >= 0)
+		reply_from(req, file->fd, size, off);
+	else
 		(void)fuse_reply_err(req, EIO);
-		return;
-	}
-	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	buf.buf[0].fd = file->fd;
-	buf.buf[0].pos = off;
-	(void)fuse_reply_data(req, &buf, (enum fuse_buf_copy_flags)0);
 }
 
 void ql_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

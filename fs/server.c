@@ -260,7 +260,7 @@ static void unmount_as_root(const char *dir, const struct ql_mounted *mounted)
 
 static void tables_free(struct ql_fs *fs)
 {
-	ql_openfiles_free(fs->files);
+	ql_openfiles_free(fs->files, fs->filler);
 	ql_slots_free(fs->slots);
 	ql_vtable_free(fs->vtable);
 	fs->files = NULL;

@@ -58,6 +58,7 @@ void ql_slots_free(struct ql_slots *s)
 	for (unsigned int i = 1; i < s->next; i++) {
 		struct ql_slot *slot = atomic_load(&s->table[i]);
 
+		ql_fill_image_close(atomic_load(&slot->fill));
 		ql_tree_close(slot->tree);
 		free(slot);
 	}
@@ -115,6 +116,7 @@ static void close_locked(struct ql_slots *s, struct ql_slot *slot)
 	list_remove(&s->idle, slot);
 	slot->idle = false;
 	s->n_idle--;
+	ql_fill_image_close(atomic_exchange(&slot->fill, NULL));
 	ql_tree_close(slot->tree);
 	slot->tree = NULL;
 	list_append(&s->closed, slot);

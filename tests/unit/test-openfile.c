@@ -38,7 +38,7 @@ static void the_last_reference_gives_the_file_back(void **state)
 	assert_true(ql_openfiles_put(files, f));
 	assert_null(ql_openfiles_find(files, 5));
 	free(f);
-	ql_openfiles_free(files);
+	ql_openfiles_free(files, NULL);
 }
 
 static void the_first_of_two_openers_wins(void **state)
@@ -54,7 +54,7 @@ static void the_first_of_two_openers_wins(void **state)
 	assert_true(ql_openfiles_put(files, a));
 	free(a);
 	free(b);
-	ql_openfiles_free(files);
+	ql_openfiles_free(files, NULL);
 }
 
 static void *opener(void *arg)
@@ -96,7 +96,7 @@ static void threads_leave_nothing_open(void **state)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
 	for (uint64_t ino = 0; ino < INODES; ino++)
 		assert_null(ql_openfiles_find(files, ino));
-	ql_openfiles_free(files);
+	ql_openfiles_free(files, NULL);
 }
 
 int main(void)
