@@ -159,6 +159,7 @@ static int draft_write_toc(struct ql_draft *d, struct ql_error *err)
 int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 		    struct ql_error *err)
 {
+	struct ql_layer_info known;
 	char path[QL_CFS_PATH];
 	char tmp[QL_CFS_PATH];
 	int r;
@@ -167,6 +168,11 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 	r = ql_store_need_space(draft->store, 0, err);
 	if (r == 0)
 		r = draft_write_toc(draft, err);
+	/* The same layer may be here from another blob. */
+	if (r == 0 && ql_layer_get(draft->store, &info->diff_id, &known) == 0) {
+		*info = known;
+		return 0;
+	}
 	if (r == 0)
 		r = ql_layertree_write(draft->lt, draft->store->root_fd,
 				       ql_cfs_path("partial", &info->diff_id,
@@ -184,24 +190,18 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 	return r;
 }
 
+int ql_toc_open_blob(const struct ql_store *store, const struct ql_digest *blob,
+		     struct ql_toc **ret_toc, struct ql_error *err)
+{
+	char path[QL_CFS_PATH];
+
+	return ql_toc_open(store->root_fd, ql_toc_path("layers", blob, path),
+			   ret_toc, err);
+}
+
 int ql_toc_open_layer(const struct ql_store *store,
 		      const struct ql_layer_info *info, struct ql_toc **ret_toc,
 		      struct ql_error *err)
 {
-	char path[QL_CFS_PATH];
-
-	return ql_toc_open(store->root_fd,
-			   ql_toc_path("layers", &info->blob, path), ret_toc,
-			   err);
-}
-
-int ql_toc_open_image(const struct ql_store *store,
-		      const struct ql_image_info *info, struct ql_toc **ret_toc,
-		      struct ql_error *err)
-{
-	char path[QL_CFS_PATH];
-
-	return ql_toc_open(store->root_fd,
-			   ql_toc_path("images", &info->manifest, path),
-			   ret_toc, err);
+	return ql_toc_open_blob(store, &info->blob, ret_toc, err);
 }

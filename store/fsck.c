@@ -26,6 +26,7 @@ struct fsck {
 	void *arg;
 	struct ql_fsck_stats stats;
 	struct ql_object_set needed; /* owned: once for each user */
+	struct ql_object_set must;   /* owned: those that have to be here */
 	struct ql_object_set layers; /* owned: diff IDs that are whole */
 };
 
@@ -96,13 +97,18 @@ static bool fsck_cfs(struct fsck *fs, const char *path,
 
 /* ---- layers and images ---- */
 
-static int fsck_need(struct fsck *fs, const struct ql_object_set *set)
+static int fsck_need(struct fsck *fs, const struct ql_object_set *set,
+		     bool lazy)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < set->n && r == 0; i++)
-		r = ql_object_set_add(&fs->needed, &set->items[i].digest,
-				      set->items[i].size);
+	for (size_t i = 0; i < set->n && r == 0; i++) {
+		const struct ql_object_use *use = &set->items[i];
+
+		r = ql_object_set_add(&fs->needed, &use->digest, use->size);
+		if (r == 0 && !lazy)
+			r = ql_object_set_add(&fs->must, &use->digest, 0);
+	}
 	return r;
 }
 
@@ -136,7 +142,7 @@ static int fsck_layer(const void *key, size_t key_len, const void *value,
 	}
 	if (ql_object_set_add(&fs->layers, &info.diff_id, 0) < 0)
 		return -ENOMEM;
-	return fsck_need(fs, &set);
+	return fsck_need(fs, &set, info.flags & QL_LAYER_LAZY);
 }
 
 static bool set_has(const struct ql_object_set *set,
@@ -169,12 +175,13 @@ static int fsck_image(const void *key, size_t key_len, const void *value,
 	(void)fsck_cfs(fs, ql_cfs_path("images", &info.manifest, path),
 		       &info.cfs);
 	for (uint32_t i = 0; i < info.n_layers; i++)
-		if (!set_has(&fs->layers, &info.layers[i]))
+		if (!(info.flags & QL_IMAGE_READY) &&
+		    !set_has(&fs->layers, &info.layers[i]))
 			fsck_finding(fs, "image %s: layer %s is not here",
 				     ql_digest_text(&info.manifest, a),
 				     ql_digest_text(&info.layers[i], b));
 	r = ql_image_own_objects(fs->store, &info, &own, NULL);
-	return r < 0 ? r : fsck_need(fs, &own);
+	return r < 0 ? r : fsck_need(fs, &own, info.flags & QL_IMAGE_READY);
 }
 
 static int fsck_name(const void *key, size_t key_len, const void *value,
@@ -204,7 +211,11 @@ static void fsck_object_needed(struct fsck *fs, const struct ql_object_use *use,
 	struct stat st;
 
 	(void)ql_object_path(&use->digest, path);
-	if (fstatat(fs->store->root_fd, path, &st, 0) < 0)
+	if (fstatat(fs->store->root_fd, path, &st, 0) < 0 &&
+	    !bsearch(use, fs->must.items, fs->must.n, sizeof(*use),
+		     ql_object_use_cmp))
+		fs->stats.absent++;
+	else if (fstatat(fs->store->root_fd, path, &st, 0) < 0)
 		fsck_finding(fs, "%s: %u need it and it is not here", path,
 			     users);
 	else if ((uint64_t)st.st_size != use->size)
@@ -235,6 +246,7 @@ static void fsck_needed(struct fsck *fs)
 {
 	size_t i = 0;
 
+	ql_object_set_sort(&fs->must);
 	if (fs->needed.n > 0)
 		qsort(fs->needed.items, fs->needed.n, sizeof(*fs->needed.items),
 		      ql_object_use_cmp);
@@ -367,6 +379,7 @@ int ql_store_fsck(struct ql_store *store, ql_fsck_fn *report, void *arg,
 		r = fsck_run(&fs, err);
 	ql_txn_abort(fs.txn);
 	ql_object_set_release(&fs.needed);
+	ql_object_set_release(&fs.must);
 	ql_object_set_release(&fs.layers);
 	if (r == 0)
 		*ret_stats = fs.stats;

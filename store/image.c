@@ -7,6 +7,7 @@
 #include "store/store-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -43,6 +44,24 @@ static int image_open_layers(struct ql_store *store,
 	return 0;
 }
 
+static int set_add(const struct ql_digest *digest, uint64_t size, void *arg)
+{
+	return ql_object_set_add(arg, digest, size);
+}
+
+static int image_tree_objects(const struct ql_store *store,
+			      const struct ql_image_info *info,
+			      struct ql_object_set *set, struct ql_error *err)
+{
+	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	int r = ql_tree_open_image(store, &info->manifest, &tree, err);
+
+	if (r < 0)
+		return r;
+	r = ql_tree_each_object(tree, set_add, set);
+	return r < 0 ? ql_error_errno(err, r, "read a tree's files") : 0;
+}
+
 int ql_image_own_objects(const struct ql_store *store,
 			 const struct ql_image_info *info,
 			 struct ql_object_set *ret_set, struct ql_error *err)
@@ -59,6 +78,14 @@ int ql_image_own_objects(const struct ql_store *store,
 		if (ql_object_set_add(&set, own[i], (uint64_t)st.st_size) < 0) {
 			ql_object_set_release(&set);
 			return ql_error_nomem(err);
+		}
+	}
+	if (info->flags & QL_IMAGE_READY) {
+		int r = image_tree_objects(store, info, &set, err);
+
+		if (r < 0) {
+			ql_object_set_release(&set);
+			return r;
 		}
 	}
 	ql_object_set_sort(&set);
@@ -79,9 +106,8 @@ static int image_put_name(struct ql_txn *txn, const char *name,
 	return r;
 }
 
-static int image_record(struct ql_store *store,
-			const struct ql_image_info *info, const char *name,
-			struct ql_error *err)
+static int image_count(struct ql_store *store, const struct ql_image_info *info,
+		       const char *name, struct ql_error *err)
 {
 	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
 	_cleanup_image_info_ struct ql_image_info known = { 0 };
@@ -103,6 +129,18 @@ static int image_record(struct ql_store *store,
 		return r;
 	}
 	return ql_txn_commit(txn, err);
+}
+
+int ql_image_record(struct ql_store *store, struct ql_image_info *info,
+		    const char *name, struct ql_error *err)
+{
+	_cleanup_close_ int fd =
+		openat(store->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || syncfs(fd) < 0)
+		return ql_error_errno(err, -errno, "write to %s", store->root);
+	info->pulled = (uint64_t)time(NULL);
+	return image_count(store, info, name, err);
 }
 
 static int image_write_tree(struct ql_store *store, struct ql_image_info *info,
@@ -141,7 +179,7 @@ static bool same_layers(const struct ql_image_info *a,
  * mounted already.  Its tree's file carries the lock that keeps it from being
  * removed, and must not be replaced by another.  True: info is what is there.
  */
-static bool image_is_built(struct ql_store *store, struct ql_image_info *info)
+bool ql_image_is_built(struct ql_store *store, struct ql_image_info *info)
 {
 	_cleanup_image_info_ struct ql_image_info known = { 0 };
 	char path[QL_CFS_PATH];
@@ -166,14 +204,11 @@ int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 
 	if (r == 0)
 		r = ql_name_lock_init(store, &info->manifest, &lock, err);
-	if (r == 0 && !image_is_built(store, info))
+	if (r == 0 && !ql_image_is_built(store, info))
 		r = image_write_tree(store, info, err);
 	if (r < 0)
 		return r;
-	if (syncfs(store->root_fd) < 0)
-		return ql_error_errno(err, -errno, "write to %s", store->root);
-	info->pulled = (uint64_t)time(NULL);
-	return image_record(store, info, name, err);
+	return ql_image_record(store, info, name, err);
 }
 
 int ql_image_tag(struct ql_store *store, const char *name,

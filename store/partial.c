@@ -140,6 +140,13 @@ int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
 	return 0;
 }
 
+void ql_partial_unlink(struct ql_store *store, const struct ql_digest *digest)
+{
+	char path[PARTIAL_PATH];
+
+	(void)unlinkat(store->root_fd, partial_path(digest, path), 0);
+}
+
 static int partial_forget(struct ql_txn *txn, const struct ql_digest *digest,
 			  struct ql_error *err)
 {

@@ -59,15 +59,15 @@ void ql_object_set_sort(struct ql_object_set *set)
 
 /* ---- from a tree ---- */
 
-static int set_add_file(const struct ql_tree *tree,
-			const struct ql_inode *inode, struct ql_object_set *set)
+static int tell_file(const struct ql_tree *tree, const struct ql_inode *inode,
+		     ql_tree_object_fn *fn, void *arg)
 {
 	struct ql_content content;
 	int r = ql_tree_content(tree, inode, &content);
 
 	if (r < 0 || content.data || content.size == 0)
 		return r;
-	return ql_object_set_add(set, &content.object, content.size);
+	return fn(&content.object, content.size, arg);
 }
 
 static bool is_dots(const struct ql_dirent *d)
@@ -76,8 +76,9 @@ static bool is_dots(const struct ql_dirent *d)
 	       (d->len == 2 && d->name[0] == '.' && d->name[1] == '.');
 }
 
-static int set_add_dir(const struct ql_tree *tree, uint64_t nid, int depth,
-		       struct ql_object_set *set) // NOLINT(misc-no-recursion)
+static int tell_dir(const struct ql_tree *tree, uint64_t nid, int depth,
+		    ql_tree_object_fn *fn,
+		    void *arg) // NOLINT(misc-no-recursion)
 {
 	struct ql_inode dir;
 	struct ql_inode inode;
@@ -90,21 +91,33 @@ static int set_add_dir(const struct ql_tree *tree, uint64_t nid, int depth,
 	while (r == 0 && (r = ql_tree_readdir(tree, &dir, &pos, &d)) > 0) {
 		r = 0;
 		if (d.type == DT_DIR && !is_dots(&d))
-			r = set_add_dir(tree, d.nid, depth + 1, set);
+			r = tell_dir(tree, d.nid, depth + 1, fn, arg);
 		if (d.type != DT_REG)
 			continue;
 		r = ql_tree_inode(tree, d.nid, &inode);
 		if (r == 0 && S_ISREG(inode.mode))
-			r = set_add_file(tree, &inode, set);
+			r = tell_file(tree, &inode, fn, arg);
 	}
 	return r;
+}
+
+int ql_tree_each_object(const struct ql_tree *tree, ql_tree_object_fn *fn,
+			void *arg)
+{
+	return tell_dir(tree, ql_tree_root(tree), 0, fn, arg);
+}
+
+static int set_add_object(const struct ql_digest *digest, uint64_t size,
+			  void *arg)
+{
+	return ql_object_set_add(arg, digest, size);
 }
 
 int ql_object_set_from_tree(const struct ql_tree *tree,
 			    struct ql_object_set *ret_set, struct ql_error *err)
 {
 	struct ql_object_set set = { 0 };
-	int r = set_add_dir(tree, ql_tree_root(tree), 0, &set);
+	int r = ql_tree_each_object(tree, set_add_object, &set);
 
 	if (r < 0) {
 		ql_object_set_release(&set);

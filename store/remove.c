@@ -17,6 +17,7 @@ struct removal {
 	struct ql_txn *txn;	      /* owned until committed */
 	struct ql_image_info image;   /* owned */
 	struct ql_object_set layers;  /* owned: diff IDs that go */
+	struct ql_object_set blobs;   /* owned: whose tables go */
 	struct ql_object_set objects; /* owned: objects that go */
 	struct ql_error *err;	      /* borrowed */
 	bool others;		      /* another name holds the image */
@@ -29,6 +30,7 @@ static void removal_release(struct removal *rm)
 	ql_txn_abort(rm->txn);
 	ql_image_info_release(&rm->image);
 	ql_object_set_release(&rm->layers);
+	ql_object_set_release(&rm->blobs);
 	ql_object_set_release(&rm->objects);
 	if (rm->tree >= 0)
 		(void)close(rm->tree);
@@ -115,8 +117,16 @@ static int removal_drop_layer(struct removal *rm, const struct ql_digest *id,
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
-	int r = ql_tree_open_layer(rm->store, id, &tree, err);
+	struct ql_layer_info info;
+	int r = ql_record_get_layer(rm->txn, id, &info);
 
+	if (r == -ENOENT)
+		return 0; /* of an image that came ready-made */
+	if (r < 0)
+		return ql_error_errno(err, r, "a layer's record");
+	if (ql_object_set_add(&rm->blobs, &info.blob, 0) < 0)
+		return ql_error_nomem(err);
+	r = ql_tree_open_layer(rm->store, id, &tree, err);
 	if (r == 0)
 		r = ql_object_set_from_tree(tree, &set, err);
 	if (r == 0)
@@ -186,6 +196,12 @@ static void removal_unlink(struct removal *rm, struct ql_remove_stats *stats)
 
 	(void)unlinkat(rm->store->root_fd,
 		       ql_cfs_path("images", &rm->image.manifest, path), 0);
+	ql_image_side_remove(rm->store, &rm->image.manifest);
+	for (size_t i = 0; i < rm->blobs.n; i++)
+		(void)unlinkat(rm->store->root_fd,
+			       ql_toc_path("layers", &rm->blobs.items[i].digest,
+					   path),
+			       0);
 	for (size_t i = 0; i < rm->layers.n; i++)
 		(void)unlinkat(rm->store->root_fd,
 			       ql_layer_path(&rm->layers.items[i].digest, path),
@@ -193,6 +209,7 @@ static void removal_unlink(struct removal *rm, struct ql_remove_stats *stats)
 	for (size_t i = 0; i < rm->objects.n; i++) {
 		const struct ql_object_use *use = &rm->objects.items[i];
 
+		ql_partial_unlink(rm->store, &use->digest);
 		if (unlinkat(rm->store->root_fd,
 			     ql_object_path(&use->digest, object), 0) < 0)
 			continue;

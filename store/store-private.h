@@ -418,10 +418,22 @@ int ql_merge(struct ql_tree *const *trees, size_t n, struct ql_image_info *info,
 
 /* ---- image.c ---- */
 
-/* The objects that an image needs itself: manifest and configuration. */
+/* Another may have built it meanwhile: true, and info is what is there. */
+bool ql_image_is_built(struct ql_store *store, struct ql_image_info *info);
+/* Makes what was written durable, and records the image. */
+int ql_image_record(struct ql_store *store, struct ql_image_info *info,
+		    const char *name, struct ql_error *err);
+/* The objects that an image needs itself: manifest and configuration, and
+ * where its tree came ready-made, that tree's. */
 int ql_image_own_objects(const struct ql_store *store,
 			 const struct ql_image_info *info,
 			 struct ql_object_set *ret_set, struct ql_error *err);
+
+/* ---- ready.c ---- */
+
+/* What stands beside an image's tree goes with it. */
+void ql_image_side_remove(struct ql_store *store,
+			  const struct ql_digest *manifest);
 
 /* ---- paths of metadata ---- */
 
@@ -480,6 +492,11 @@ int ql_tree_xattr_raw(const struct ql_tree *tree, const struct ql_inode *inode,
 int ql_tree_xattr_trusted(const struct ql_tree *tree,
 			  const struct ql_inode *inode, const char *name,
 			  struct ql_xattr *ret_xattr);
+
+/* ---- partial.c ---- */
+
+/* Removes a partial file; its record counts for nothing then. */
+void ql_partial_unlink(struct ql_store *store, const struct ql_digest *digest);
 
 /* ---- toc.c, tocwriter.c: the file's layout ---- */
 

@@ -202,6 +202,13 @@ struct ql_image_info;
 int ql_toc_open_image(const struct ql_store *store,
 		      const struct ql_image_info *info, struct ql_toc **ret_toc,
 		      struct ql_error *err);
+/* Of the parts that its start needs; it says nothing of the others. */
+int ql_toc_open_hot(const struct ql_store *store,
+		    const struct ql_image_info *info, struct ql_toc **ret_toc,
+		    struct ql_error *err);
+/* Of any blob whose table is here. */
+int ql_toc_open_blob(const struct ql_store *store, const struct ql_digest *blob,
+		     struct ql_toc **ret_toc, struct ql_error *err);
 
 /* ---- where blobs are to be had ---- */
 
@@ -302,6 +309,24 @@ void ql_image_info_release(struct ql_image_info *info);
  */
 int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 		   const char *name, struct ql_error *err);
+
+/*
+ * Records an image whose merged tree came ready-made (cfs: the composefs
+ * image), with the tables of contents of its files, and of the parts that a
+ * start needs (hot; may be NULL).  Else as ql_image_build().  -EBADMSG: the
+ * tree is damaged.
+ */
+int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
+		       const void *cfs, size_t cfs_len,
+		       const struct ql_buf *toc, const struct ql_buf *hot,
+		       const char *name, struct ql_error *err);
+
+/* The order in which a start reads an image's files: text, kept beside it.
+ * -ENOENT (not described): none. */
+int ql_image_trace_get(const struct ql_store *store,
+		       const struct ql_digest *manifest, struct ql_buf *buf);
+int ql_image_trace_put(struct ql_store *store, const struct ql_digest *manifest,
+		       const void *data, size_t len, struct ql_error *err);
 
 /* By manifest digest.  -ENOENT (not described). */
 int ql_image_get(struct ql_store *store, const struct ql_digest *manifest,
@@ -445,6 +470,14 @@ struct ql_xattr {
 int ql_tree_xattr(const struct ql_tree *tree, const struct ql_inode *inode,
 		  uint64_t *pos, struct ql_xattr *ret_xattr);
 
+/* Calls fn for the object of each regular file, in the tree's order; the same
+ * object as often as files have it.  A non-zero return stops and is
+ * returned. */
+typedef int ql_tree_object_fn(const struct ql_digest *digest, uint64_t size,
+			      void *arg);
+int ql_tree_each_object(const struct ql_tree *tree, ql_tree_object_fn *fn,
+			void *arg);
+
 /* Tell the kernel that this process needs none of the tree's pages now; they
  * stay in the page cache. */
 void ql_tree_relax(const struct ql_tree *tree);
@@ -462,6 +495,7 @@ struct ql_fsck_stats {
 	uint64_t images, layers, objects;
 	uint64_t bytes;	       /* hashed */
 	uint64_t unreferenced; /* objects on disk that nothing needs */
+	uint64_t absent;       /* objects that come when they are read */
 	uint64_t errors;
 };
 /*
