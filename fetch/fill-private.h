@@ -37,6 +37,8 @@ struct ql_fill_toc {
 	uint8_t *state;		  /* owned; a byte a span: enum ql_span_state */
 	uint64_t not_before;	  /* ns: after a failure, no fetch until then */
 	unsigned int failures;	  /* in a row */
+	bool hot; /* it knows parts of files: what no chunk covers is not
+		   * zeros, but to be had elsewhere */
 	unsigned int refs;
 };
 
@@ -84,15 +86,22 @@ enum ql_fill_state {
 	QL_FILL_NAMED, /* in objects/ */
 };
 
+enum { QL_FILL_PLACES = 2 }; /* one of parts, one of the whole */
+
 struct ql_fill_file {
 	struct ql_fill_file *next; /* in its bucket */
 	struct ql_digest digest;
 	uint64_t size;
-	struct ql_fill_toc *toc; /* one reference */
-	struct ql_toc_file entry;
-	int fd;	    /* owned; -1: nothing is there yet */
-	bool named; /* fd is partial/<digest>.part */
-	bool dirty; /* its extents are not recorded */
+	struct ql_fill_place {
+		struct ql_fill_toc *toc; /* one reference */
+		struct ql_toc_file entry;
+	} places[QL_FILL_PLACES];
+	unsigned int n_places; /* one at least; those for a start first */
+	int fd;		       /* owned; -1: nothing is there yet */
+	bool single; /* it comes as one chunk, into a file without a name */
+	bool holed;  /* what is zeros counts as there */
+	bool named;  /* fd is partial/<digest>.part */
+	bool dirty;  /* its extents are not recorded */
 	enum ql_fill_state state;
 	struct ql_extents have; /* owned; verified */
 	unsigned int refs;	/* openers, sinks, and the settling */
@@ -159,18 +168,19 @@ struct ql_fill_image {
 /* All under the lock. */
 struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,
 				       const struct ql_digest *digest);
-/* Found or made, with one more reference.  toc has it. */
+/* Found or made, with one more reference, and known to be in toc too. */
 int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
 		     const struct ql_toc_file *entry,
 		     struct ql_fill_file **ret_file, struct ql_error *err);
 void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file);
-/* It comes as one chunk. */
-bool ql_fill_file_is_single(const struct ql_fill_file *file);
 bool ql_fill_file_has(const struct ql_fill_file *file, uint64_t offset,
 		      uint64_t len);
 /* Opens its partial file, if it has more than one chunk. */
 int ql_fill_file_open(struct ql_filler *f, struct ql_fill_file *file,
 		      struct ql_error *err);
+/* Whether a waiter needs what a run was to bring. */
+bool ql_fill_file_waits_for(const struct ql_fill_waiter *w,
+			    const struct ql_fill_run *run);
 /* Asks for the spans of a part of it. */
 int ql_fill_file_want(struct ql_filler *f, struct ql_fill_file *file,
 		      uint64_t offset, uint64_t len,
@@ -185,6 +195,11 @@ struct ql_fill_waiter *ql_fill_waiters_ready(struct ql_filler *f,
 					     struct ql_fill_file *file);
 /* Without the lock: tells each what came of it. */
 void ql_fill_waiters_tell(struct ql_fill_waiter *list);
+
+/* ---- fillimage.c ---- */
+
+/* Under the lock (or alone): frees the tables that nobody uses. */
+void ql_fill_tocs_sweep(struct ql_filler *f);
 
 /* ---- fillsource.c ---- */
 

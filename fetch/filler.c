@@ -101,33 +101,13 @@ struct failed_run {
 	int error;
 };
 
-/* It waits for a span of the run. */
+/* It waits for what the run was to bring. */
 static bool waiter_of_run(struct ql_fill_waiter *w, int *ret_error, void *arg)
 {
 	const struct failed_run *failed = arg;
-	const struct ql_toc *toc = w->file->toc->toc;
-	const struct ql_toc_file *e = &w->file->entry;
 
-	if (w->file->toc != failed->run->toc)
-		return false;
-	for (uint32_t i = 0; i < e->n_chunks; i++) {
-		struct ql_toc_chunk chunk;
-		uint32_t span;
-
-		if (ql_toc_chunk(toc, e->first_chunk + i, &chunk) < 0 ||
-		    chunk.offset >= w->offset + w->len)
-			break;
-		if (chunk.offset + chunk.len <= w->offset ||
-		    ql_fill_file_has(w->file, chunk.offset, chunk.len) ||
-		    ql_toc_span_at(toc, chunk.raw, &span) < 0)
-			continue;
-		if (span >= failed->run->first &&
-		    span - failed->run->first < failed->run->n) {
-			*ret_error = failed->error;
-			return true;
-		}
-	}
-	return false;
+	*ret_error = failed->error;
+	return ql_fill_file_waits_for(w, failed->run);
 }
 
 /* Under the lock: who is to be told. */
@@ -261,9 +241,8 @@ static struct ql_fill_waiter *tick(struct ql_filler *f)
 	for (struct ql_fill_waiter *w = late; w; w = w->next)
 		f->stats.timeouts++;
 	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
-		if (w->file->toc->not_before <= now)
-			(void)ql_fill_file_want(f, w->file, w->offset, w->len,
-						QL_FILL_DEMAND);
+		(void)ql_fill_file_want(f, w->file, w->offset, w->len,
+					QL_FILL_DEMAND);
 	(void)pthread_cond_broadcast(&f->work);
 	return late;
 }
@@ -388,24 +367,6 @@ static bool waiter_any(struct ql_fill_waiter *w, int *ret_error, void *arg)
 	return true;
 }
 
-static void tocs_sweep(struct ql_filler *f)
-{
-	struct ql_fill_toc **p = &f->tocs;
-
-	while (*p) {
-		struct ql_fill_toc *toc = *p;
-
-		if (toc->refs > 0) {
-			p = &toc->next;
-			continue;
-		}
-		*p = toc->next;
-		ql_toc_close(toc->toc);
-		free(toc->state);
-		free(toc);
-	}
-}
-
 static void threads_stop(struct ql_filler *f)
 {
 	struct ql_fill_waiter *list;
@@ -442,7 +403,7 @@ void ql_filler_free(struct ql_filler *f)
 		ql_fill_file_put(f, file);
 	}
 	ql_fill_queue_release(&f->queue);
-	tocs_sweep(f);
+	ql_fill_tocs_sweep(f);
 	ql_fill_sources_free(f->sources);
 	free(f->threads);
 	(void)pthread_mutex_destroy(&f->lock);
@@ -479,222 +440,4 @@ int ql_fill_flush(struct ql_filler *f, struct ql_error *err)
 				 ql_store_root(f->store));
 	(void)pthread_mutex_unlock(&f->lock);
 	return r;
-}
-
-/* ---- images ---- */
-
-static int toc_find(struct ql_filler *f, const struct ql_digest *key,
-		    struct ql_toc *toc, struct ql_fill_toc **ret_toc)
-{
-	struct ql_fill_toc *t;
-
-	for (t = f->tocs; t; t = t->next)
-		if (ql_digest_equal(&t->key, key))
-			break;
-	if (t) {
-		ql_toc_close(toc);
-	} else {
-		t = calloc(1, sizeof(*t));
-		if (t)
-			t->state = calloc(ql_toc_spans(toc) + 1UL, 1);
-		if (!t || !t->state) {
-			free(t);
-			return -ENOMEM;
-		}
-		t->key = *key;
-		t->toc = toc;
-		t->next = f->tocs;
-		f->tocs = t;
-	}
-	t->refs++;
-	*ret_toc = t;
-	return 0;
-}
-
-static int image_add_toc(struct ql_fill_image *image,
-			 const struct ql_digest *key, struct ql_toc *toc,
-			 struct ql_error *err)
-{
-	int r;
-
-	(void)pthread_mutex_lock(&image->filler->lock);
-	r = toc_find(image->filler, key, toc, &image->tocs[image->n_tocs]);
-	(void)pthread_mutex_unlock(&image->filler->lock);
-	if (r < 0) {
-		ql_toc_close(toc);
-		return ql_error_nomem(err);
-	}
-	image->n_tocs++;
-	return 0;
-}
-
-/* Uppermost first: what is above is more likely to be read. */
-static int image_open_tocs(struct ql_fill_image *image,
-			   const struct ql_image_info *info,
-			   struct ql_error *err)
-{
-	struct ql_store *store = image->filler->store;
-	struct ql_toc *toc;
-	int r = ql_toc_open_image(store, info, &toc, err);
-
-	if (r == 0)
-		r = image_add_toc(image, &info->manifest, toc, err);
-	else if (r == -ENOENT)
-		r = 0;
-	for (uint32_t i = info->n_layers; i-- > 0 && r == 0;) {
-		struct ql_layer_info layer;
-
-		if (ql_layer_get(store, &info->layers[i], &layer) < 0)
-			continue;
-		r = ql_toc_open_layer(store, &layer, &toc, err);
-		if (r == -ENOENT)
-			r = 0;
-		else if (r == 0)
-			r = image_add_toc(image, &layer.blob, toc, err);
-	}
-	return r;
-}
-
-int ql_fill_image_open(struct ql_filler *filler,
-		       const struct ql_image_info *info,
-		       struct ql_fill_image **ret_image, struct ql_error *err)
-{
-	struct ql_fill_image *image = calloc(1, sizeof(*image));
-	int r;
-
-	if (!image)
-		return ql_error_nomem(err);
-	image->filler = filler;
-	image->tocs =
-		calloc(info->n_layers + 1UL, sizeof(struct ql_fill_toc *));
-	(void)pthread_mutex_lock(&filler->lock);
-	image->next = filler->images;
-	filler->images = image;
-	(void)pthread_mutex_unlock(&filler->lock);
-	r = image->tocs ? image_open_tocs(image, info, err)
-			: ql_error_nomem(err);
-	if (r < 0) {
-		ql_fill_image_close(image);
-		return r;
-	}
-	*ret_image = image;
-	return 0;
-}
-
-void ql_fill_image_close(struct ql_fill_image *image)
-{
-	struct ql_filler *f;
-	struct ql_fill_image **p;
-
-	if (!image)
-		return;
-	f = image->filler;
-	(void)pthread_mutex_lock(&f->lock);
-	for (p = &f->images; *p != image; p = &(*p)->next)
-		;
-	*p = image->next;
-	for (size_t i = 0; i < image->n_tocs; i++)
-		image->tocs[i]->refs--;
-	tocs_sweep(f);
-	(void)pthread_mutex_unlock(&f->lock);
-	free(image->tocs);
-	free(image);
-}
-
-void ql_fill_image_rest(struct ql_fill_image *image)
-{
-	struct ql_filler *f = image->filler;
-
-	(void)pthread_mutex_lock(&f->lock);
-	if (!image->rest) {
-		image->rest = true;
-		image->here = false;
-		image->at_toc = 0;
-		image->at_chunk = 0;
-		image->missing = 0;
-		image->chunks_before = f->stats.chunks;
-	}
-	(void)pthread_cond_broadcast(&f->work);
-	(void)pthread_cond_signal(&f->clock);
-	(void)pthread_mutex_unlock(&f->lock);
-}
-
-bool ql_fill_image_here(struct ql_fill_image *image, uint64_t wait_ns)
-{
-	struct ql_filler *f = image->filler;
-	uint64_t until = ql_now_ns() + wait_ns;
-	struct timespec ts = { (time_t)(until / 1000000000),
-			       (long)(until % 1000000000) };
-	bool here;
-
-	(void)pthread_mutex_lock(&f->lock);
-	while (!image->here && image->rest && !f->stop &&
-	       pthread_cond_timedwait(&f->calm, &f->lock, &ts) == 0)
-		;
-	here = image->here;
-	(void)pthread_mutex_unlock(&f->lock);
-	return here;
-}
-
-/* ---- files ---- */
-
-int ql_fill_open(struct ql_fill_image *image, const struct ql_digest *object,
-		 struct ql_fill_file **ret_file, struct ql_error *err)
-{
-	struct ql_filler *f = image->filler;
-	struct ql_fill_file *file;
-	struct ql_toc_file entry;
-	int r = -ENOENT;
-
-	(void)pthread_mutex_lock(&f->lock);
-	file = ql_fill_file_find(f, object);
-	if (file) {
-		file->refs++;
-		r = 0;
-	}
-	/* It may have become an object since the caller looked. */
-	if (!file && ql_object_here(f->store, object))
-		r = -EEXIST;
-	for (size_t i = 0; i < image->n_tocs && r == -ENOENT; i++) {
-		r = ql_toc_find(image->tocs[i]->toc, object, &entry);
-		if (r == 0)
-			r = ql_fill_file_get(f, image->tocs[i], &entry, &file,
-					     err);
-	}
-	if (r == 0) {
-		r = ql_fill_file_open(f, file, err);
-		if (r < 0)
-			ql_fill_file_put(f, file);
-	}
-	(void)pthread_mutex_unlock(&f->lock);
-	if (r == 0)
-		*ret_file = file;
-	return r;
-}
-
-void ql_fill_close(struct ql_filler *filler, struct ql_fill_file *file)
-{
-	(void)pthread_mutex_lock(&filler->lock);
-	ql_fill_file_put(filler, file);
-	(void)pthread_mutex_unlock(&filler->lock);
-}
-
-int ql_fill_fd(struct ql_filler *filler, struct ql_fill_file *file)
-{
-	int fd;
-
-	(void)pthread_mutex_lock(&filler->lock);
-	fd = file->fd;
-	(void)pthread_mutex_unlock(&filler->lock);
-	return fd;
-}
-
-void ql_fill_prefetch(struct ql_filler *filler, struct ql_fill_file *file,
-		      uint64_t offset, uint64_t len)
-{
-	(void)pthread_mutex_lock(&filler->lock);
-	if (!filler->stop && !ql_fill_file_has(file, offset, len))
-		(void)ql_fill_file_want(filler, file, offset, len,
-					QL_FILL_PREFETCH);
-	(void)pthread_mutex_unlock(&filler->lock);
 }

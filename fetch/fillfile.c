@@ -32,6 +32,36 @@ struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,
 	return file;
 }
 
+static bool place_is_single(const struct ql_fill_place *place)
+{
+	struct ql_toc_chunk chunk;
+
+	return place->entry.n_chunks == 1 &&
+	       ql_toc_chunk(place->toc->toc, place->entry.first_chunk,
+			    &chunk) == 0 &&
+	       chunk.len == place->entry.size;
+}
+
+/* One place of each kind is enough; what started as one chunk stays so. */
+static void add_place(struct ql_fill_file *file, struct ql_fill_toc *toc,
+		      const struct ql_toc_file *entry)
+{
+	struct ql_fill_place place = { toc, *entry };
+
+	for (unsigned int i = 0; i < file->n_places; i++)
+		if (file->places[i].toc->hot == toc->hot)
+			return;
+	toc->refs++;
+	if (toc->hot && file->n_places > 0)
+		file->places[1] = file->places[0];
+	file->places[toc->hot ? 0 : file->n_places] = place;
+	file->n_places++;
+	if (file->n_places == 1)
+		file->single = place_is_single(&place);
+	else if (file->fd < 0 && file->state == QL_FILL_COMING)
+		file->single = file->single && place_is_single(&place);
+}
+
 int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
 		     const struct ql_toc_file *entry,
 		     struct ql_fill_file **ret_file, struct ql_error *err)
@@ -45,13 +75,15 @@ int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
 			return ql_error_nomem(err);
 		file->digest = entry->digest;
 		file->size = entry->size;
-		file->entry = *entry;
-		file->toc = toc;
-		toc->refs++;
 		file->fd = -1;
 		file->next = *p;
 		*p = file;
 	}
+	if (entry->size != file->size)
+		return ql_error_set(err, -EBADMSG,
+				    "two tables of contents disagree on a "
+				    "file's size");
+	add_place(file, toc, entry);
 	file->refs++;
 	*ret_file = file;
 	return 0;
@@ -66,7 +98,8 @@ void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file)
 	while (*p != file)
 		p = &(*p)->next;
 	*p = file->next;
-	file->toc->refs--;
+	for (unsigned int i = 0; i < file->n_places; i++)
+		file->places[i].toc->refs--;
 	if (file->fd >= 0)
 		(void)close(file->fd);
 	ql_extents_release(&file->have);
@@ -74,15 +107,16 @@ void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file)
 }
 
 /* What no chunk covers is zeros, as the file has them already. */
-static int add_holes(struct ql_fill_file *file)
+static int add_holes(struct ql_fill_file *file,
+		     const struct ql_fill_place *place)
 {
 	uint64_t pos = 0;
 	int r = 0;
 
-	for (uint32_t i = 0; i < file->entry.n_chunks && r == 0; i++) {
+	for (uint32_t i = 0; i < place->entry.n_chunks && r == 0; i++) {
 		struct ql_toc_chunk chunk;
 
-		r = ql_toc_chunk(file->toc->toc, file->entry.first_chunk + i,
+		r = ql_toc_chunk(place->toc->toc, place->entry.first_chunk + i,
 				 &chunk);
 		if (r == 0 && chunk.offset > pos)
 			r = ql_extents_add(&file->have, pos, chunk.offset);
@@ -92,14 +126,32 @@ static int add_holes(struct ql_fill_file *file)
 	return r < 0 ? r : ql_extents_add(&file->have, pos, file->size);
 }
 
+static int file_holes(struct ql_filler *f, struct ql_fill_file *file,
+		      struct ql_error *err)
+{
+	const struct ql_fill_place *whole = &file->places[file->n_places - 1];
+	int r = 0;
+
+	if (!file->holed && !whole->toc->hot) {
+		r = add_holes(file, whole);
+		file->holed = r == 0;
+	}
+	if (r < 0)
+		return ql_error_errno(err, r, "table of contents");
+	if (ql_fill_file_has(file, 0, file->size))
+		ql_fill_settle_later(f, file);
+	return 0;
+}
+
 int ql_fill_file_open(struct ql_filler *f, struct ql_fill_file *file,
 		      struct ql_error *err)
 {
 	int r;
 
-	if (file->fd >= 0 || file->state != QL_FILL_COMING ||
-	    ql_fill_file_is_single(file))
+	if (file->state != QL_FILL_COMING || file->single)
 		return 0;
+	if (file->fd >= 0)
+		return file_holes(f, file, err);
 	r = ql_store_need_space(f->store, file->size, err);
 	if (r == 0)
 		r = ql_partial_open(f->store, &file->digest, file->size,
@@ -112,22 +164,7 @@ int ql_fill_file_open(struct ql_filler *f, struct ql_fill_file *file,
 	}
 	if (r < 0)
 		return r;
-	r = add_holes(file);
-	if (r < 0)
-		return ql_error_errno(err, r, "table of contents");
-	if (ql_fill_file_has(file, 0, file->size))
-		ql_fill_settle_later(f, file);
-	return 0;
-}
-
-bool ql_fill_file_is_single(const struct ql_fill_file *file)
-{
-	struct ql_toc_chunk chunk;
-
-	return file->entry.n_chunks == 1 &&
-	       ql_toc_chunk(file->toc->toc, file->entry.first_chunk, &chunk) ==
-		       0 &&
-	       chunk.len == file->size;
+	return file_holes(f, file, err);
 }
 
 bool ql_fill_file_has(const struct ql_fill_file *file, uint64_t offset,
@@ -145,17 +182,17 @@ bool ql_fill_file_has(const struct ql_fill_file *file, uint64_t offset,
 /* ---- asking ---- */
 
 /* The first chunk that ends after offset, by place in the file. */
-static uint32_t chunk_from(const struct ql_fill_file *file, uint64_t offset)
+static uint32_t chunk_from(const struct ql_fill_place *place, uint64_t offset)
 {
-	uint32_t low = 0, high = file->entry.n_chunks;
+	uint32_t low = 0, high = place->entry.n_chunks;
 
 	while (low < high) {
 		uint32_t mid = low + (high - low) / 2;
 		struct ql_toc_chunk chunk;
 
-		if (ql_toc_chunk(file->toc->toc, file->entry.first_chunk + mid,
-				 &chunk) < 0)
-			return file->entry.n_chunks;
+		if (ql_toc_chunk(place->toc->toc,
+				 place->entry.first_chunk + mid, &chunk) < 0)
+			return place->entry.n_chunks;
 		if (chunk.offset + chunk.len <= offset)
 			low = mid + 1;
 		else
@@ -164,34 +201,129 @@ static uint32_t chunk_from(const struct ql_fill_file *file, uint64_t offset)
 	return low;
 }
 
+static int place_chunk(const struct ql_fill_place *place, uint32_t i,
+		       uint64_t end, struct ql_toc_chunk *ret_chunk)
+{
+	int r;
+
+	if (i >= place->entry.n_chunks)
+		return -ENOENT;
+	r = ql_toc_chunk(place->toc->toc, place->entry.first_chunk + i,
+			 ret_chunk);
+	if (r == 0 && ret_chunk->offset >= end)
+		r = -ENOENT;
+	return r;
+}
+
+/* Whether all of [pos, end) that is missing lies in the place's chunks. */
+static bool place_covers(const struct ql_fill_file *file,
+			 const struct ql_fill_place *place, uint64_t pos,
+			 uint64_t end)
+{
+	struct ql_toc_chunk chunk;
+
+	for (uint32_t i = chunk_from(place, pos);
+	     pos < end && place_chunk(place, i, end, &chunk) == 0; i++) {
+		if (chunk.offset > pos &&
+		    !ql_extents_have(&file->have, pos, chunk.offset))
+			return false;
+		pos = chunk.offset + chunk.len;
+	}
+	return pos >= end || ql_extents_have(&file->have, pos, end);
+}
+
+static int chunk_want(struct ql_filler *f, struct ql_fill_toc *toc,
+		      const struct ql_toc_chunk *chunk,
+		      enum ql_fill_priority priority)
+{
+	uint32_t first, last;
+	int r = ql_toc_span_at(toc->toc, chunk->raw, &first);
+
+	if (r == 0)
+		r = ql_toc_span_at(toc->toc, chunk->raw + chunk->len - 1,
+				   &last);
+	if (r < 0)
+		return -EBADMSG;
+	return ql_fill_queue_add(&f->queue, toc, first, last, priority);
+}
+
+/* hot: where parts of it are nearer, or NULL. */
+static int place_want(struct ql_filler *f, const struct ql_fill_file *file,
+		      const struct ql_fill_place *place,
+		      const struct ql_fill_place *hot, uint64_t offset,
+		      uint64_t end, enum ql_fill_priority priority)
+{
+	struct ql_toc_chunk chunk;
+	int r = 0;
+
+	for (uint32_t i = chunk_from(place, offset); r == 0; i++) {
+		uint64_t from, to;
+
+		r = place_chunk(place, i, end, &chunk);
+		if (r < 0)
+			break;
+		from = chunk.offset > offset ? chunk.offset : offset;
+		to = chunk.offset + chunk.len < end ? chunk.offset + chunk.len
+						    : end;
+		if (ql_fill_file_has(file, from, to - from) ||
+		    (hot && place_covers(file, hot, from, to)))
+			continue;
+		r = chunk_want(f, place->toc, &chunk, priority);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Where it failed a moment ago it is not asked for again at once. */
+static bool place_rests(const struct ql_fill_place *place)
+{
+	return place->toc->not_before > 0 &&
+	       place->toc->not_before > ql_now_ns();
+}
+
 int ql_fill_file_want(struct ql_filler *f, struct ql_fill_file *file,
 		      uint64_t offset, uint64_t len,
 		      enum ql_fill_priority priority)
 {
-	const struct ql_toc *toc = file->toc->toc;
 	uint64_t end = len < file->size - offset ? offset + len : file->size;
+	const struct ql_fill_place *hot = NULL;
 	int r = 0;
 
-	for (uint32_t i = chunk_from(file, offset);
-	     i < file->entry.n_chunks && r == 0; i++) {
-		struct ql_toc_chunk chunk;
-		uint32_t first, last;
+	for (unsigned int i = 0; i < file->n_places && r == 0; i++) {
+		const struct ql_fill_place *place = &file->places[i];
 
-		r = ql_toc_chunk(toc, file->entry.first_chunk + i, &chunk);
-		if (r < 0 || chunk.offset >= end)
-			break;
-		if (ql_fill_file_has(file, chunk.offset, chunk.len))
+		/* A start's blob that fails leaves the layers' blobs. */
+		if (place_rests(place) ||
+		    (place->toc->hot && place->toc->failures > 0 &&
+		     file->n_places > 1))
 			continue;
-		r = ql_toc_span_at(toc, chunk.raw, &first);
-		if (r == 0)
-			r = ql_toc_span_at(toc, chunk.raw + chunk.len - 1,
-					   &last);
-		if (r == 0)
-			r = ql_fill_queue_add(&f->queue, file->toc, first, last,
-					      priority);
+		r = place_want(f, file, place, hot, offset, end, priority);
+		if (place->toc->hot)
+			hot = place;
 	}
 	(void)pthread_cond_broadcast(&f->work);
-	return r == -ENOENT ? -EBADMSG : r;
+	return r;
+}
+
+bool ql_fill_file_waits_for(const struct ql_fill_waiter *w,
+			    const struct ql_fill_run *run)
+{
+	const struct ql_fill_place *place = NULL;
+	struct ql_toc_chunk chunk;
+	uint32_t span;
+
+	for (unsigned int i = 0; i < w->file->n_places; i++)
+		if (w->file->places[i].toc == run->toc)
+			place = &w->file->places[i];
+	if (!place)
+		return false;
+	for (uint32_t i = chunk_from(place, w->offset);
+	     place_chunk(place, i, w->offset + w->len, &chunk) == 0; i++) {
+		if (!ql_fill_file_has(w->file, chunk.offset, chunk.len) &&
+		    ql_toc_span_at(run->toc->toc, chunk.raw, &span) == 0 &&
+		    span >= run->first && span - run->first < run->n)
+			return true;
+	}
+	return false;
 }
 
 /* ---- waiting ---- */
@@ -269,7 +401,7 @@ int ql_fill_wait(struct ql_filler *filler, struct ql_fill_file *file,
 		return 0;
 	}
 	r = filler->stop ? -ECANCELED : 0;
-	if (r == 0 && file->toc->not_before <= ql_now_ns())
+	if (r == 0)
 		r = ql_fill_file_want(filler, file, w->offset, w->len,
 				      QL_FILL_DEMAND);
 	if (r == 0) {

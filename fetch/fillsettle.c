@@ -164,6 +164,7 @@ static void file_reject(struct ql_filler *f, struct ql_fill_file *file)
 	(void)pthread_mutex_lock(&f->lock);
 	f->stats.bad_files++;
 	ql_extents_release(&file->have);
+	file->holed = false;
 	file->dirty = true;
 	ql_fill_settle_later(f, file);
 	(void)pthread_mutex_unlock(&f->lock);
@@ -178,7 +179,7 @@ static int batch_check(struct ql_filler *f, struct settle_batch *b)
 
 		if (!b->complete[i])
 			continue;
-		if (!ql_fill_file_is_single(file))
+		if (!file->single)
 			r = file_hash(file, &d);
 		if (r < 0)
 			return r;

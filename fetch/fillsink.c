@@ -89,10 +89,8 @@ static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
 		return ql_error_set(err, r, "table of contents: damaged");
 	(void)pthread_mutex_lock(&s->f->lock);
 	ql_fill_settle_throttle(s->f);
-	s->file = ql_fill_file_find(s->f, &entry.digest);
-	if (s->file)
-		s->file->refs++;
-	else if (!ql_object_here(s->f->store, &entry.digest))
+	if (ql_fill_file_find(s->f, &entry.digest) ||
+	    !ql_object_here(s->f->store, &entry.digest))
 		r = ql_fill_file_get(s->f, s->toc, &entry, &s->file, err);
 	if (s->file) {
 		if (ql_fill_file_has(s->file, c->offset, c->len)) {
@@ -118,8 +116,9 @@ static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
 		return r;
 	if (ql_hasher_reset(s->hasher) < 0)
 		return ql_error_nomem(err);
-	if (s->fd >= 0)
-		return 0;
+	if (!s->file->single)
+		return s->fd >= 0 ? 0 : ql_error_set(err, -EIO, "no file");
+	s->fd = -1;
 	s->single = true;
 	r = ql_store_need_space(s->f->store, s->chunk.len, err);
 	return r < 0 ? r
