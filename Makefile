@@ -21,7 +21,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 CC := gcc
-PKGS := fuse3 composefs libcurl openssl lmdb libzstd libisal jansson
+PKGS := fuse3 composefs libcurl openssl lmdb libzstd libisal jansson \
+	yaml-0.1 libmicrohttpd
 export PKG_CONFIG_PATH := $(abspath $(DEPS))/lib/pkgconfig
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes \
@@ -37,12 +38,14 @@ CPPFLAGS += -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 \
 CFLAGS += -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SAN)
 LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 
-LIB_SRC := $(wildcard store/base/*.c store/*.c fetch/*.c refactor/*.c fs/*.c)
+AGENT_SRC := fs/quicklayerd.c
+LIB_SRC := $(filter-out $(AGENT_SRC),$(wildcard store/base/*.c store/*.c \
+	fetch/*.c refactor/*.c fs/*.c))
 CLI_SRC := $(wildcard tools/*.c)
 UNIT_SRC := $(wildcard tests/unit/test-*.c)
 LAB_SRC := $(wildcard tests/lab/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
-ALL_SRC := $(LIB_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
+ALL_SRC := $(LIB_SRC) $(AGENT_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
 HEADERS := $(wildcard store/base/*.h store/*.h fetch/*.h refactor/*.h fs/*.h \
 	tools/*.h tests/*/*.h)
 SCRIPTS := .ci/run $(wildcard tools/*.sh tools/lint/*.sh tests/lab/*.sh \
@@ -51,6 +54,7 @@ MAN := $(wildcard tools/man/*.1 tools/man/*.5 tools/man/*.8)
 E2E := $(wildcard tests/e2e/*.t)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
+AGENT_OBJ := $(AGENT_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 UNIT_BIN := $(UNIT_SRC:%.c=$(B)/%)
 LAB_BIN := $(LAB_SRC:%.c=$(B)/%)
@@ -59,7 +63,7 @@ LIB := $(B)/libquicklayer.a
 
 ##@ Building
 
-all: $(B)/quicklayer ## build the programs into build/
+all: $(B)/quicklayer $(B)/quicklayerd ## build the programs into build/
 
 # Asking pkg-config once, not for every file.  The headers of libraries are
 # theirs to keep clean, hence -isystem.
@@ -91,6 +95,10 @@ $(B)/quicklayer: $(CLI_OBJ) $(LIB)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DEP_LIBS)
 
+$(B)/quicklayerd: $(AGENT_OBJ) $(LIB)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DEP_LIBS)
+
 $(B)/%.o: %.c | $(DEPS)/.stamp
 	@echo "  CC    $<"
 	@mkdir -p $(@D)
@@ -112,7 +120,7 @@ $(B)/tests/unit/test-human: $(B)/tools/human.o
 $(FUZZ_BIN): $(B)/%: %.c tests/fuzz/replay.c $(LIB) | setup-test
 	$(LINK_TEST)
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d) $(LAB_BIN:=.d)
+-include $(LIB_OBJ:.o=.d) $(AGENT_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d) $(LAB_BIN:=.d)
 
 ##@ Testing
 
@@ -226,6 +234,12 @@ demo: all | setup-demo ## pull, mount and run a real image; IMAGE=name takes any
 
 install: all ## into $(DESTDIR)$(PREFIX)
 	$(Q)install -D -m 755 $(B)/quicklayer $(DESTDIR)$(PREFIX)/bin/quicklayer
+	$(Q)install -D -m 755 $(B)/quicklayerd $(DESTDIR)$(PREFIX)/sbin/quicklayerd
+	$(Q)install -D -m 644 tools/quicklayerd.yaml \
+		$(DESTDIR)$(PREFIX)/share/doc/quicklayer/quicklayerd.yaml
+	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system
+	$(Q)sed 's,@SBINDIR@,$(PREFIX)/sbin,' tools/quicklayerd.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/quicklayerd.service
 	$(Q)for m in $(MAN); do install -D -m 644 $$m \
 		$(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit; \
 	done

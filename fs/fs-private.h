@@ -54,7 +54,10 @@ struct ql_fs {
 	atomic_bool passthrough;  /* cleared by the first open that it fails */
 	atomic_uint requests;	  /* since the start; wraps */
 	void (*ready)(void *arg); /* called once, when the kernel is served */
-	void *ready_arg;	  /* borrowed */
+	/* Called once after the end, when it is unmounted and while all here
+	 * is still there. */
+	void (*ending)(void *arg);
+	void *ready_arg; /* borrowed; of both */
 };
 
 /* ---- ino.c ---- */

@@ -69,8 +69,8 @@ int ql_doc_mounts(struct ql_store *store, json_t **ret_json,
 struct ql_pull_result;
 json_t *ql_doc_pull(const char *name, const struct ql_pull_result *res,
 		    double seconds);
-/* Removes an image, or a name of it; drop (may be NULL) is called before, and
- * may refuse. */
+/* Removes an image, or a name of it; drop (may be NULL) is called before,
+ * to let go of it; its error says why the image is in use, if it is. */
 typedef int ql_drop_fn(const struct ql_digest *manifest, void *arg,
 		       struct ql_error *err);
 int ql_doc_remove(struct ql_store *store, const char *text, ql_drop_fn *drop,

@@ -42,16 +42,29 @@ static fuse_ino_t tree_ino(const struct ql_node *node, uint64_t nid)
 
 /* ---- folders above trees ---- */
 
+/* Objects have no owners and modes of their own: what only root may read in an
+ * image is among them. */
+static uint32_t virtual_mode(const struct ql_node *node)
+{
+	bool object = strncmp(node->path, "objects", 7) == 0;
+
+	switch (node->v.kind) {
+	case QL_V_LINK:
+		return S_IFLNK | 0777;
+	case QL_V_OBJECT:
+		return S_IFREG | 0400;
+	default:
+		return object ? S_IFDIR | 0500 : S_IFDIR | 0555;
+	}
+}
+
 static void make_up(const struct ql_fs *fs, struct ql_node *node)
 {
-	static const uint32_t modes[] = { [QL_V_DIR] = S_IFDIR | 0555,
-					  [QL_V_LINK] = S_IFLNK | 0777,
-					  [QL_V_OBJECT] = S_IFREG | 0444 };
 	struct timespec mtime = ql_vdir_mtime(fs->store, node->path);
 
 	node->inode = (struct ql_inode){
 		.nid = node->ino,
-		.mode = modes[node->v.kind],
+		.mode = virtual_mode(node),
 		.nlink = node->v.kind == QL_V_DIR ? 2 : 1,
 		.size = node->v.size,
 		.mtime_sec = mtime.tv_sec,

@@ -307,6 +307,8 @@ int ql_fs_serve(struct ql_fs *fs, const char *dir,
 		if (geteuid() == 0)
 			unmount_as_root(dir, &mounted);
 		fuse_session_unmount(se);
+		if (fs->ending)
+			fs->ending(fs->ready_arg);
 		fuse_session_destroy(se);
 	}
 	fs->session = NULL;

@@ -34,7 +34,8 @@ MAY = {
 # Folders whose insides are no secret to those that may use them.
 OPEN = {"store/base"}
 ENTRY = {d: "%s/%s.h" % (d, os.path.basename(d)) for d in MAY}
-SINGLE = {"lmdb.h": "store", "curl/curl.h": "fetch"}
+SINGLE = {"lmdb.h": "store", "curl/curl.h": "fetch", "yaml.h": "fs",
+          "microhttpd.h": "fs"}
 ONLY = {"fuse_lowlevel.h": "fs"}
 BANNED = re.compile(
     r"(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|strtok|alloca|atoi|"

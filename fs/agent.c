@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent's life: lock, socket, mount, API; then it serves until SIGTERM or
+ * SIGINT.  The main thread alone takes signals.  It serves the mount, by the
+ * library's threads; the API starts when the kernel has been answered and ends
+ * when the mount is gone.  SIGHUP wakes a thread that reads the configuration
+ * again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/agent.h"
+#include "fs/fs-private.h"
+
+enum { GRACE_SECONDS = 10 };
+
+struct running {
+	struct ql_agent agent;
+	struct ql_fs fs;
+	struct ql_api_server *server; /* owned */
+	int lock, listener;	      /* owned */
+	int hup[2];		      /* owned; a byte for each SIGHUP */
+	pthread_t reloader;
+	ql_agent_load_fn *load;
+	void *load_arg;	     /* borrowed */
+	const char *socket;  /* borrowed */
+	struct ql_error err; /* of the API's start */
+
+	pthread_mutex_t lock_fill;     /* protects what follows */
+	struct ql_agent_config config; /* whose fill part is in force */
+};
+
+/* ---- signals ---- */
+
+static struct running *self; /* of the handlers */
+static volatile sig_atomic_t stopped;
+
+static void on_end(int sig)
+{
+	stopped = sig;
+	if (self && self->fs.session)
+		fuse_session_exit(self->fs.session);
+}
+
+static void on_hup(int sig)
+{
+	int saved = errno;
+	ssize_t n = self ? write(self->hup[1], "", 1) : 0;
+
+	(void)sig;
+	(void)n; /* a full pipe tells it already */
+	errno = saved;
+}
+
+/* What does not end by itself is not waited for: all is unmounted by now. */
+static void on_alarm(int sig)
+{
+	(void)sig;
+	_exit(0);
+}
+
+static void signals_block(int how)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		(void)sigaddset(&set, signals[i]);
+	(void)pthread_sigmask(how, &set, NULL);
+}
+
+static void signal_set(int sig, void (*handler)(int))
+{
+	struct sigaction sa = { .sa_handler = handler };
+
+	(void)sigemptyset(&sa.sa_mask);
+	(void)sigaction(sig, &sa, NULL);
+}
+
+/* ---- configuration, again ---- */
+
+/* What may change while all goes on. */
+static void config_apply(struct running *run, struct ql_agent_config *config)
+{
+	ql_log_set_level(config->log_level);
+	(void)pthread_mutex_lock(&run->lock_fill);
+	run->config.fill = config->fill;
+	(void)pthread_mutex_unlock(&run->lock_fill);
+	ql_log(QL_LOG_INFO, "msg=\"configuration read again\"");
+}
+
+static void *reloader_main(void *arg)
+{
+	struct running *run = arg;
+	char byte;
+
+	while (read(run->hup[0], &byte, 1) == 1 && byte == 0) {
+		_cleanup_config_ struct ql_agent_config config;
+
+		ql_agent_config_init(&config);
+		if (run->load && run->load(&config, run->load_arg) == 0)
+			config_apply(run, &config);
+		else
+			ql_log(QL_LOG_ERROR, "msg=\"configuration is as "
+					     "before: the new one has "
+					     "errors\"");
+	}
+	return NULL;
+}
+
+static int reloader_start(struct running *run, struct ql_error *err)
+{
+	if (pipe2(run->hup, O_CLOEXEC) < 0)
+		return ql_error_errno(err, -errno, "pipe");
+	(void)fcntl(run->hup[1], F_SETFL, O_NONBLOCK);
+	if (pthread_create(&run->reloader, NULL, reloader_main, run) != 0)
+		return ql_error_set(err, -EAGAIN, "cannot start a thread");
+	return 0;
+}
+
+static void reloader_stop(struct running *run)
+{
+	while (write(run->hup[1], "q", 1) < 0 && errno == EAGAIN)
+		(void)usleep(1000);
+	(void)pthread_join(run->reloader, NULL);
+}
+
+/* ---- the mount ---- */
+
+/* Takes away what a killed agent left, so that the folder can be looked at. */
+static int mountpoint_make(const char *dir, char **ret_path,
+			   struct ql_error *err)
+{
+	int r;
+
+	while (ql_umount(dir, true, NULL) == 0)
+		ql_log(QL_LOG_WARN,
+		       "msg=\"unmounted what a killed agent "
+		       "left\" dir=%s",
+		       dir);
+	r = ql_mkdir_p(dir, err);
+	if (r < 0)
+		return r;
+	*ret_path = realpath(dir, NULL);
+	return *ret_path ? 0 : ql_error_errno(err, -errno, "%s", dir);
+}
+
+static int drop(const struct ql_digest *manifest, void *arg,
+		struct ql_error *err)
+{
+	struct running *run = arg;
+
+	return ql_fs_drop(&run->fs, manifest, err);
+}
+
+/* The kernel has been answered: the mount is there. */
+static void on_ready(void *arg)
+{
+	struct running *run = arg;
+	_cleanup_free_ char *text = NULL;
+
+	if (ql_api_server_new(&run->agent, run->listener, &run->server,
+			      &run->err) < 0 ||
+	    stopped) {
+		fuse_session_exit(run->fs.session);
+		return;
+	}
+	run->listener = -1;
+	text = ql_strf("READY=1\nSTATUS=Serving %s at %s\nMAINPID=%ld",
+		       run->agent.root, run->socket, (long)getpid());
+	if (text)
+		ql_notify(text);
+	ql_log(QL_LOG_INFO, "msg=ready root=%s socket=%s mountpoint=%s",
+	       run->agent.root, run->socket, run->agent.mountpoint);
+}
+
+static void on_ending(void *arg)
+{
+	struct running *run = arg;
+
+	ql_notify("STOPPING=1");
+	signal_set(SIGALRM, on_alarm);
+	if (stopped)
+		(void)alarm(GRACE_SECONDS);
+	(void)unlink(run->socket);
+	ql_api_server_free(run->server);
+	run->server = NULL;
+}
+
+static int serve(struct running *run, const struct ql_agent_config *config,
+		 struct ql_error *err)
+{
+	struct ql_mount_options options = {
+		.source = QL_FS_AGENT,
+		.allow_other = geteuid() == 0,
+		.threads = (unsigned int)config->fuse.threads,
+	};
+	int r;
+
+	run->fs.store = run->agent.store;
+	run->fs.catalog = run->agent.store;
+	run->fs.ready = on_ready;
+	run->fs.ending = on_ending;
+	run->fs.ready_arg = run;
+	atomic_init(&run->fs.passthrough, config->fuse.passthrough);
+	run->agent.drop = drop;
+	run->agent.drop_arg = run;
+	self = run;
+	signal_set(SIGTERM, on_end);
+	signal_set(SIGINT, on_end);
+	signal_set(SIGHUP, on_hup);
+	(void)signal(SIGPIPE, SIG_IGN);
+	signals_block(SIG_UNBLOCK);
+	r = ql_fs_serve(&run->fs, run->agent.mountpoint, &options, err);
+	signals_block(SIG_BLOCK);
+	self = NULL;
+	if (r == 0 && run->err.code < 0) {
+		*err = run->err;
+		r = run->err.code;
+	}
+	if (r == 0 && !stopped)
+		r = ql_error_set(err, -ENODEV, "%s was unmounted",
+				 run->agent.mountpoint);
+	return r;
+}
+
+/* ---- all of it ---- */
+
+static int start(struct running *run, struct ql_agent_config *config,
+		 struct ql_error *err)
+{
+	struct ql_agent *a = &run->agent;
+	int r = ql_store_open(config->root, QL_STORE_WRITE, &a->store, err);
+
+	if (r < 0)
+		return r;
+	a->root = realpath(ql_store_root(a->store), NULL);
+	if (!a->root)
+		return ql_error_errno(err, -errno, "%s",
+				      ql_store_root(a->store));
+	r = ql_agent_lock(a->store, &run->lock, err);
+	if (r == 0)
+		r = ql_agent_config_paths(config, a->root, err);
+	if (r == 0)
+		r = ql_agent_listen(config->socket, config->socket_group,
+				    &run->listener, err);
+	if (r < 0)
+		return r;
+	run->socket = config->socket;
+	r = mountpoint_make(config->mountpoint, &a->mountpoint, err);
+	if (r == 0)
+		r = ql_pulls_new(a->store, config, &a->pulls, err);
+	return r;
+}
+
+static void finish(struct running *run)
+{
+	if (run->socket)
+		(void)unlink(run->socket);
+	if (run->listener >= 0)
+		(void)close(run->listener);
+	ql_pulls_free(run->agent.pulls);
+	ql_store_close(run->agent.store);
+	free(run->agent.mountpoint);
+	free(run->agent.root);
+	for (int i = 0; i < 2; i++)
+		if (run->hup[i] >= 0)
+			(void)close(run->hup[i]);
+	if (run->lock >= 0)
+		(void)close(run->lock);
+}
+
+int ql_agent_run(struct ql_agent_config *config, ql_agent_load_fn *load,
+		 void *arg, struct ql_error *err)
+{
+	struct running run = { .lock = -1,
+			       .listener = -1,
+			       .hup = { -1, -1 },
+			       .load = load,
+			       .load_arg = arg,
+			       .lock_fill = PTHREAD_MUTEX_INITIALIZER };
+	int r;
+
+	ql_log_set_level(config->log_level);
+	signals_block(SIG_BLOCK);
+	run.config.fill = config->fill;
+	r = start(&run, config, err);
+	if (r == 0)
+		r = reloader_start(&run, err);
+	if (r == 0) {
+		r = serve(&run, config, err);
+		reloader_stop(&run);
+	}
+	finish(&run);
+	return r;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node agent, quicklayerd: what its files share, grouped by the file that
+ * owns it.  Nothing here is for outside fs/.
+ *
+ * Locks: that of pulls (agent-pull.c), that of the configuration (agent.c) and
+ * that of each queue of work (agent-work.c) are held for a few instructions,
+ * and never one under another.
+ */
+#ifndef QL_AGENT_H
+#define QL_AGENT_H
+
+#include <stdatomic.h>
+
+#include "fetch/fetch.h"
+#include "fs/fs.h"
+
+/* ---- agent-units.c ---- */
+
+/* "512", "10MB", "1.5 GiB"; powers of 1000 or, with an i, of 1024.  -EINVAL,
+ * -ERANGE. */
+int ql_units_bytes(const char *text, uint64_t *ret_bytes);
+/* The same, and "/s" behind it; "unlimited" is UINT64_MAX. */
+int ql_units_rate(const char *text, uint64_t *ret_bytes_per_second);
+/* "250ms", "30s", "5m", "2h"; a number alone is seconds.  Into ns. */
+int ql_units_duration(const char *text, uint64_t *ret_ns);
+
+/* ---- agent-config.c ---- */
+
+struct ql_agent_config {
+	char *root;	    /* owned, as all strings; NULL: the default */
+	char *socket;	    /* NULL: below the root, or in /run */
+	char *socket_group; /* whose members may use it; NULL: root's alone */
+	char *mountpoint;   /* NULL: as for socket */
+	char *registries;   /* folder of registries.json; NULL: the default */
+	enum ql_log_level log_level;
+	uint64_t max_parallel_downloads; /* layers of one pull */
+	uint64_t max_pulls;		 /* at once; others wait */
+	struct {
+		uint64_t threads; /* 0: by the machine */
+		bool passthrough;
+	} fuse;
+	/* Of files that come when they are read. */
+	struct {
+		uint64_t read_timeout;	  /* ns */
+		uint64_t background_rate; /* bytes/s; UINT64_MAX: no limit */
+		uint64_t connections;	  /* at once */
+		bool prefetch;		  /* what is likely to be read next */
+	} fill;
+};
+
+void ql_agent_config_init(struct ql_agent_config *config); /* the defaults */
+void ql_agent_config_release(struct ql_agent_config *config);
+#define _cleanup_config_ __attribute__((cleanup(ql_agent_config_release)))
+
+/* Each finding as one line, "file:line: key: what is wrong". */
+typedef void ql_config_error_fn(const char *finding, void *arg);
+/*
+ * Reads YAML over what config has.  All errors are reported; -EINVAL where
+ * there were any: config is then not to be used, but is the caller's to
+ * release.  file is for messages.
+ */
+int ql_agent_config_parse(const char *file, const char *data, size_t len,
+			  struct ql_agent_config *config,
+			  ql_config_error_fn *report, void *arg);
+/* The same for a file.  path NULL: /etc/quicklayer/quicklayerd.yaml, which
+ * need not be there. */
+int ql_agent_config_load(const char *path, struct ql_agent_config *config,
+			 ql_config_error_fn *report, void *arg);
+/* Fills in socket and mountpoint, which depend on the root. */
+int ql_agent_config_paths(struct ql_agent_config *config, const char *root,
+			  struct ql_error *err);
+
+/* ---- agent-socket.c ---- */
+
+/* Held while an agent serves the root; -EBUSY: another does. */
+int ql_agent_lock(const struct ql_store *store, int *ret_fd,
+		  struct ql_error *err);
+/*
+ * A socket that listens at path, with mode 0600, or 0660 and that group.  A
+ * socket that nobody answers at is replaced; -EADDRINUSE: somebody does.
+ */
+int ql_agent_listen(const char *path, const char *group, int *ret_fd,
+		    struct ql_error *err);
+
+/* ---- agent-work.c: threads that take jobs in their order ---- */
+
+struct ql_job {
+	void (*run)(struct ql_job *job); /* may free it */
+	struct ql_job *next;
+};
+struct ql_work;
+int ql_work_new(unsigned int threads, struct ql_work **ret_work,
+		struct ql_error *err);
+/* -ESHUTDOWN: it has been stopped; the job stays the caller's. */
+int ql_work_add(struct ql_work *work, struct ql_job *job);
+/* Waits until every job that was added has run.  NULL is fine, as below. */
+void ql_work_stop(struct ql_work *work);
+void ql_work_free(struct ql_work *work); /* stops it */
+
+/* ---- agent-pull.c: pulls, each shared by all who ask for the same ---- */
+
+struct ql_pulls;
+int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
+		 struct ql_pulls **ret_pulls, struct ql_error *err);
+/* Cancels all of them, and waits; their clients read to the end. */
+void ql_pulls_stop(struct ql_pulls *pulls);
+void ql_pulls_free(struct ql_pulls *pulls); /* its clients were freed */
+QL_DEFINE_CLEANUP(struct ql_pulls *, ql_pulls_free)
+/* Pulls that run or wait. */
+size_t ql_pulls_count(struct ql_pulls *pulls);
+
+struct ql_pull_ask {
+	const char *image;    /* borrowed, as below */
+	const char *platform; /* NULL: this machine's */
+	bool plain_http;
+	unsigned int parallel; /* 0: as configured */
+};
+
+/* Who reads a pull's progress as JSON lines; one thread at a time. */
+struct ql_pull_client;
+/* -EINVAL: what is asked for is no image or platform.  -ESHUTDOWN. */
+int ql_pulls_join(struct ql_pulls *pulls, const struct ql_pull_ask *ask,
+		  struct ql_pull_client **ret_client, struct ql_error *err);
+/* Called under the lock of pulls: sleep when there is nothing to read for
+ * now, wake when there is again.  Both may be NULL. */
+void ql_pull_client_hooks(struct ql_pull_client *client,
+			  void (*sleep)(void *arg), void (*wake)(void *arg),
+			  void *arg);
+/* Bytes; 0: nothing for now; -1: the end. */
+ssize_t ql_pull_client_read(struct ql_pull_client *client, char *buf,
+			    size_t len);
+/* Leaves; with the last client the pull is canceled.  NULL is fine. */
+void ql_pull_client_free(struct ql_pull_client *client);
+
+/* ---- agent-api.c: what is asked and answered, without HTTP ---- */
+
+struct ql_agent {
+	struct ql_store *store; /* owned */
+	char *root;		/* owned; absolute, no symlinks */
+	char *mountpoint;	/* owned; likewise */
+	struct ql_pulls *pulls; /* owned */
+	ql_drop_fn *drop;	/* lets go of an image; may be NULL */
+	void *drop_arg;		/* borrowed */
+};
+
+enum { QL_API_BODY_MAX = 64 << 10, QL_API_ARGS_MAX = 8 };
+
+enum ql_api_queue { QL_API_QUICK, QL_API_SLOW, QL_API_QUEUES };
+
+struct ql_api_request {
+	const char *method; /* borrowed, as all these */
+	const char *path;   /* as it came, percent-encoded */
+	struct ql_api_arg {
+		const char *key, *value; /* percent-encoded; value may be NULL
+					  */
+	} args[QL_API_ARGS_MAX];
+	size_t n_args;
+	const char *body;
+	size_t body_len;
+};
+
+struct ql_api_response {
+	unsigned int status;
+	json_t *body;		     /* owned */
+	const char *allow;	     /* of status 405; borrowed */
+	struct ql_pull_client *pull; /* owned; in place of body */
+};
+void ql_api_response_release(struct ql_api_response *rs);
+
+/* Which threads are to answer it. */
+enum ql_api_queue ql_api_queue(const struct ql_api_request *rq);
+/* Answers, whatever was asked; from any thread.  body NULL and no pull: out of
+ * memory. */
+void ql_api_handle(struct ql_agent *agent, const struct ql_api_request *rq,
+		   struct ql_api_response *ret_rs);
+/* The same for an error that came before. */
+void ql_api_fail(unsigned int status, int code, const char *text,
+		 struct ql_api_response *ret_rs);
+
+/* ---- agent-http.c: the one file that includes microhttpd.h ---- */
+
+struct ql_api_server;
+/* Serves at a socket that listens (taken on success); agent is borrowed. */
+int ql_api_server_new(struct ql_agent *agent, int fd,
+		      struct ql_api_server **ret_server, struct ql_error *err);
+/* Accepts no more; what was asked is answered first, pulls are canceled. */
+void ql_api_server_free(struct ql_api_server *server);
+
+/* ---- agent.c ---- */
+
+/* Serves until a signal comes.  config's paths are filled in; load reads it
+ * again on SIGHUP (0, or errors were reported). */
+typedef int ql_agent_load_fn(struct ql_agent_config *config, void *arg);
+int ql_agent_run(struct ql_agent_config *config, ql_agent_load_fn *load,
+		 void *arg, struct ql_error *err);
+
+/* ---- agent-notify.c ---- */
+
+/* sd_notify(3): tells who started us.  Nobody to tell is fine. */
+void ql_notify(const char *state);
+
+#endif
