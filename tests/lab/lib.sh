@@ -38,10 +38,20 @@ lab_umount_below()
 	done
 }
 
+# A program that ended: its number may be another's by now.
+lab_forget()
+{
+	local i
+	for i in "${!LAB_PIDS[@]}"; do
+		[ "${LAB_PIDS[i]}" != "$1" ] || unset "LAB_PIDS[i]"
+	done
+}
+
 # Ends a program, firmly after two seconds, and waits for it.
 lab_end()
 {
 	local pid=$1 i
+	lab_forget "$pid"
 	kill "$pid" 2>/dev/null || return 0
 	for i in {1..40}; do
 		kill -0 "$pid" 2>/dev/null || break
@@ -54,11 +64,13 @@ lab_end()
 
 lab_cleanup()
 {
-	local status=$? pid last
+	local status=$? pids i last
 	set +e
 	trap - EXIT INT TERM HUP
-	for pid in ${LAB_PIDS[@]+"${LAB_PIDS[@]}"}; do
-		lab_end "$pid"
+	# Clients before what serves them.
+	pids=(${LAB_PIDS[@]+"${LAB_PIDS[@]}"})
+	for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+		lab_end "${pids[i]}"
 	done
 	for last in ${LAB_AT_EXIT[@]+"${LAB_AT_EXIT[@]}"}; do
 		"$last"
