@@ -159,6 +159,7 @@ finish()
 		sleep 0.05
 	done
 	kill -9 "$pid" 2>/dev/null && return 1
+	lab_forget "$pid"
 	wait "$pid" || [ "$STAYS" = 1 ]
 }
 
@@ -231,7 +232,7 @@ measure()
 	fi
 	size=$(image_bytes "$name" "$tag")
 	"${who}_ready"
-	cold "$QL" "$STARGZ"
+	cold "$QL" ${STARGZ:+"$STARGZ"}
 	start "$who" "$REGISTRY/$name:$tag"
 	record "$rtt" "$name" "$who" "$run" "$size"
 	"${who}_end"
@@ -284,7 +285,9 @@ report()
 	done
 }
 
-STARGZ=$("$LAB/peers.sh" program) || bail "$STARGZ"
+STARGZ=
+[[ " $PEERS " != *" stargz "* ]] || STARGZ=$("$LAB/peers.sh" program) ||
+	bail "$STARGZ"
 # shellcheck disable=SC2086
 storage=$("$LAB/peers.sh" images $WORKLOADS) || bail "$storage"
 cp -a "$storage" "$TMP/registry" || bail "the registry's storage"

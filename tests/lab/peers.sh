@@ -44,7 +44,8 @@ program()
 		command -v go >/dev/null || bail "no Go compiler is installed"
 		say "building stargz-snapshotter ${dir##*/}"
 		mkdir -p "$dir"
-		(cd "$LAB/stargz" && go build -o "$dir/stargz-grpc.part" .) >&2 ||
+		(cd "$LAB/stargz" && go build -buildvcs=false \
+			-o "$dir/stargz-grpc.part" .) >&2 ||
 			bail "stargz-snapshotter was not built"
 		mv "$dir/stargz-grpc.part" "$dir/stargz-grpc"
 	fi
