@@ -103,6 +103,25 @@ int ql_pull(struct ql_store *store, const struct ql_ref *ref,
 	    const struct ql_pull_options *options,
 	    struct ql_pull_result *ret_result, struct ql_error *err);
 
+/* ---- traces: what a start reads ---- */
+
+struct ql_trace {
+	struct ql_trace_item {
+		char *path;	 /* owned; below the image's root */
+		uint64_t offset; /* in the file */
+		uint64_t len;	 /* bytes; 0: to the end */
+	} * items;		 /* owned */
+	size_t n, cap;
+};
+void ql_trace_release(struct ql_trace *trace);
+int ql_trace_add(struct ql_trace *trace, const char *path, uint64_t offset,
+		 uint64_t len);
+/* -EBADMSG, naming the line. */
+int ql_trace_parse(const char *text, size_t len, struct ql_trace *ret_trace,
+		   struct ql_error *err);
+int ql_trace_print(const struct ql_trace *trace, struct ql_buf *buf);
+enum { QL_TRACE_MAX = 16 << 20 }; /* bytes of text */
+
 /* ---- filling: content that comes when it is read ---- */
 
 struct ql_filler;

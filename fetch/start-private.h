@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start blobs: what the files start*.c share with each other and with those
+ * who push and pull.  The format's grammar opens startwrite.c.
+ */
+#ifndef QL_START_PRIVATE_H
+#define QL_START_PRIVATE_H
+
+#include "fetch/fetch-private.h"
+
+#define QL_START_MAGIC "QLSTART\1"
+
+/* What a manifest says of a start blob, in its annotation QL_START_ANNOTATION:
+ * "<digest> <size> <head's size> <head's digest>". */
+#define QL_START_ANNOTATION "io.quicklayer.start"
+#define QL_START_MEDIA_TYPE "application/vnd.quicklayer.start.v1+zstd"
+#define QL_START_ARTIFACT "application/vnd.quicklayer.start.v1"
+
+struct ql_start_ref {
+	struct ql_digest blob;
+	uint64_t size; /* bytes */
+	uint64_t head_size;
+	struct ql_digest head;
+};
+enum { QL_START_REF_TEXT = 256 };
+/* Returns buf. */
+char *ql_start_ref_print(const struct ql_start_ref *ref,
+			 char buf[QL_START_REF_TEXT]);
+/* -EBADMSG. */
+int ql_start_ref_parse(const char *text, struct ql_start_ref *ret_ref,
+		       struct ql_error *err);
+
+/* ---- startwrite.c ---- */
+
+struct ql_start_input { /* all borrowed */
+	const struct ql_store *store;
+	const struct ql_tree *tree; /* the merged one, of a file */
+	const char *config;	    /* JSON */
+	size_t config_len;
+	struct ql_toc *const *tocs; /* of the layers, uppermost first */
+	size_t n_tocs;
+	const struct ql_trace *trace; /* or NULL */
+};
+/* -ENOENT: a file that no table knows, or that the trace names and is not
+ * here. */
+int ql_start_write(const struct ql_start_input *in, struct ql_buf *ret_blob,
+		   struct ql_start_ref *ret_ref, struct ql_error *err);
+
+/* ---- startread.c ---- */
+
+struct ql_start {
+	struct ql_buf head; /* owned: the parts lie in it */
+	const uint8_t *tree, *config;
+	size_t tree_len, config_len;
+	struct ql_buf toc; /* owned: of the image's files */
+	struct ql_buf hot; /* owned: of the blob's own frames */
+};
+void ql_start_release(struct ql_start *start);
+#define _cleanup_start_ __attribute__((cleanup(ql_start_release)))
+/* head: the head as it came, which is verified.  -EBADMSG. */
+int ql_start_parse(const void *head, const struct ql_start_ref *ref,
+		   struct ql_start *ret_start, struct ql_error *err);
+
+#endif
