@@ -21,7 +21,8 @@ struct ql_draft {
 	const struct ql_digest *content; /* borrowed; the current entry's */
 	uint64_t span_offset, span_raw;	 /* of the last span */
 	bool has_span;
-	bool file; /* the last entry may have places */
+	bool file;   /* the last entry may have places */
+	bool passed; /* it is a file whose content nobody sees */
 };
 
 int ql_draft_new(struct ql_store *store, const struct ql_digest *blob,
@@ -72,19 +73,33 @@ static int draft_content(void *arg, struct ql_meta *meta, struct ql_error *err)
 int ql_draft_entry(struct ql_draft *draft, const struct ql_tar_entry *e,
 		   const struct ql_digest *content, struct ql_error *err)
 {
+	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *link = NULL;
+	struct ql_tar_entry entry = *e;
 	int r;
 
 	draft->file = false;
+	draft->passed = false;
 	draft->content = content;
 	if (e->type < '0' || e->type > '6')
 		return ql_error_set(err, -EINVAL,
 				    "entry \"%.300s\": of unknown type",
 				    e->path);
-	r = ql_layer_entry(draft->lt, e, draft_content, draft, err);
+	r = ql_path_normalize(e->path, &path, err);
+	if (r == 0 && e->type == '1')
+		r = ql_path_normalize(e->link, &link, err);
+	if (r < 0)
+		return r;
+	entry.path = path;
+	if (link)
+		entry.link = link;
+	r = ql_layer_entry(draft->lt, &entry, draft_content, draft, err);
 	if (r < 0)
 		return r;
 	if (r == 0)
 		draft->info.entries++;
+	/* Whiteouts, and what is passed over, may have content. */
+	draft->passed = e->type == '0' && !draft->file;
 	return 0;
 }
 
@@ -113,8 +128,14 @@ int ql_draft_place(struct ql_draft *draft, const struct ql_place *place,
 	int r;
 
 	if (!draft->file)
-		return ql_error_set(err, -EBADMSG,
-				    "content of what has no content");
+		return draft->passed ? 0
+				     : ql_error_set(err, -EBADMSG,
+						    "content of what has none");
+	if (!draft->has_span || draft->span_offset != place->blob_offset) {
+		r = ql_toc_writer_close(draft->toc, place->blob_offset, err);
+		if (r < 0)
+			return r;
+	}
 	if (ql_toc_writer_skips(draft->toc))
 		return 0;
 	if (place->inner > (uint64_t)INT64_MAX - place->len)
@@ -127,6 +148,11 @@ int ql_draft_place(struct ql_draft *draft, const struct ql_place *place,
 	return ql_toc_writer_chunk(draft->toc, place->offset, place->len,
 				   draft->span_raw + place->inner,
 				   place->whole ? NULL : &place->digest, err);
+}
+
+int ql_draft_end(struct ql_draft *draft, uint64_t end, struct ql_error *err)
+{
+	return ql_toc_writer_close(draft->toc, end, err);
 }
 
 /* ---- the whole ---- */

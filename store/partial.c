@@ -17,7 +17,11 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-enum { PARTIAL_RECORD_MAX = 1 << 20, PARTIAL_PATH = 80 };
+enum {
+	PARTIAL_PARTS_MAX = 1 << 16,
+	PARTIAL_RECORD_MAX = 8 + 16 * PARTIAL_PARTS_MAX,
+	PARTIAL_PATH = 80
+};
 
 static char *partial_path(const struct ql_digest *digest,
 			  char buf[PARTIAL_PATH])
@@ -58,18 +62,21 @@ static int partial_parse(const void *value, size_t len, uint64_t size,
 }
 
 static int partial_load(struct ql_store *store, const struct ql_digest *digest,
-			uint64_t size, struct ql_extents *ret)
+			uint64_t size, struct ql_extents *ret,
+			struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	const void *value;
 	size_t len;
-	int r = ql_txn_begin(store->catalog, false, &txn, NULL);
+	int r = ql_txn_begin(store->catalog, false, &txn, err);
 
 	if (r == 0)
 		r = ql_txn_get(txn, QL_TABLE_PARTIALS, digest->bytes,
 			       QL_DIGEST_BYTES, &value, &len);
 	if (r == 0)
 		r = partial_parse(value, len, size, ret);
+	if (r == -ENOMEM)
+		return ql_error_nomem(err);
 	return r == -ENOENT || r == -EBADMSG ? 0 : r;
 }
 
@@ -77,9 +84,13 @@ static int partial_save(struct ql_txn *txn, const struct ql_partial_state *p,
 			uint64_t size, struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(PARTIAL_RECORD_MAX);
+	size_t n = p->extents->n;
 	int r = ql_buf_add_le64(&buf, size);
 
-	for (size_t i = 0; i < p->extents->n && r == 0; i++) {
+	/* What a record has no room for is fetched again. */
+	if (n > PARTIAL_PARTS_MAX)
+		n = PARTIAL_PARTS_MAX;
+	for (size_t i = 0; i < n && r == 0; i++) {
 		r = ql_buf_add_le64(&buf, p->extents->items[i].start);
 		if (r == 0)
 			r = ql_buf_add_le64(&buf, p->extents->items[i].end);
@@ -88,6 +99,37 @@ static int partial_save(struct ql_txn *txn, const struct ql_partial_state *p,
 		return ql_error_errno(err, r, "record of a partial file");
 	return ql_txn_put(txn, QL_TABLE_PARTIALS, p->digest.bytes,
 			  QL_DIGEST_BYTES, buf.data, buf.len, err);
+}
+
+static int partial_forget(struct ql_txn *txn, const struct ql_digest *digest,
+			  struct ql_error *err)
+{
+	int r = ql_txn_del(txn, QL_TABLE_PARTIALS, digest->bytes,
+			   QL_DIGEST_BYTES, err);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+/* In a transaction of its own, where there is one. */
+static int partial_forget_one(struct ql_store *store,
+			      const struct ql_digest *digest,
+			      struct ql_error *err)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	const void *value;
+	size_t len;
+	int r = ql_txn_begin(store->catalog, false, &txn, err);
+
+	if (r == 0)
+		r = ql_txn_get(txn, QL_TABLE_PARTIALS, digest->bytes,
+			       QL_DIGEST_BYTES, &value, &len);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	ql_txn_abort(ql_take_ptr(txn));
+	r = ql_txn_begin(store->catalog, true, &txn, err);
+	if (r == 0)
+		r = partial_forget(txn, digest, err);
+	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
 }
 
 /* ---- files ---- */
@@ -103,6 +145,21 @@ int ql_object_scratch(const struct ql_store *store,
 		      struct ql_error *err)
 {
 	return ql_object_create(store, digest, ret_fd, err);
+}
+
+/* Empties the file, and gives it its size.  A record of what stood in a former
+ * one goes first: it would be believed as soon as the size fits. */
+static int partial_begin(struct ql_store *store, const struct ql_digest *digest,
+			 int fd, uint64_t size, struct ql_error *err)
+{
+	int r = partial_forget_one(store, digest, err);
+
+	if (r < 0)
+		return r;
+	if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
+		return ql_error_errno(err, -errno, "a partial file in %s",
+				      store->root);
+	return 0;
 }
 
 int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
@@ -130,11 +187,11 @@ int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
 	    named.st_ino != st.st_ino)
 		return -EBUSY;
 	if ((uint64_t)st.st_size == size)
-		r = partial_load(store, digest, size, &extents);
-	else if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
-		r = -errno;
+		r = partial_load(store, digest, size, &extents, err);
+	else
+		r = partial_begin(store, digest, fd, size, err);
 	if (r < 0)
-		return ql_error_errno(err, r, "%s/%s", store->root, path);
+		return r;
 	*ret_fd = ql_take_fd(&fd);
 	*ret_extents = extents;
 	return 0;
@@ -147,26 +204,12 @@ void ql_partial_unlink(struct ql_store *store, const struct ql_digest *digest)
 	(void)unlinkat(store->root_fd, partial_path(digest, path), 0);
 }
 
-static int partial_forget(struct ql_txn *txn, const struct ql_digest *digest,
-			  struct ql_error *err)
-{
-	int r = ql_txn_del(txn, QL_TABLE_PARTIALS, digest->bytes,
-			   QL_DIGEST_BYTES, err);
-
-	return r == -ENOENT ? 0 : r;
-}
-
 int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
 		    struct ql_error *err)
 {
-	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	char path[PARTIAL_PATH];
-	int r = ql_txn_begin(store->catalog, true, &txn, err);
+	int r = partial_forget_one(store, digest, err);
 
-	if (r == 0)
-		r = partial_forget(txn, digest, err);
-	if (r == 0)
-		r = ql_txn_commit(ql_take_ptr(txn), err);
 	(void)unlinkat(store->root_fd, partial_path(digest, path), 0);
 	return r;
 }
@@ -180,7 +223,7 @@ uint64_t ql_partial_bytes(struct ql_store *store,
 	uint64_t n = 0;
 
 	if (fstatat(store->root_fd, partial_path(digest, path), &st, 0) == 0 &&
-	    partial_load(store, digest, (uint64_t)st.st_size, &e) == 0)
+	    partial_load(store, digest, (uint64_t)st.st_size, &e, NULL) == 0)
 		n = ql_extents_bytes(&e);
 	ql_extents_release(&e);
 	return n;

@@ -162,7 +162,8 @@ struct ql_place {
 	bool whole;	 /* it is all of the file: digest is not used */
 	struct ql_digest digest;
 	uint64_t blob_offset; /* of the frame or member that holds it */
-	uint64_t blob_len;    /* that need be read, at most */
+	uint64_t blob_len;    /* that need be read, at most; 0: up to the next
+			       * place's, or ql_draft_end() */
 	uint64_t inner;	      /* where in what that decodes to */
 };
 
@@ -177,8 +178,8 @@ int ql_draft_new(struct ql_store *store, const struct ql_digest *blob,
 		 struct ql_draft **ret_draft, struct ql_error *err);
 void ql_draft_free(struct ql_draft *draft);
 QL_DEFINE_CLEANUP(struct ql_draft *, ql_draft_free)
-/* content: the digest of a regular file with size > 0, else not used.  Errors
- * as of ql_layer_import(). */
+/* Names need not be normalized.  content: the digest of a regular file with
+ * size > 0, else not used.  Errors as of ql_layer_import(). */
 int ql_draft_entry(struct ql_draft *draft, const struct ql_tar_entry *e,
 		   const struct ql_digest *content, struct ql_error *err);
 /* Of the last entry; in ascending order both in the file and in the blob
@@ -186,6 +187,8 @@ int ql_draft_entry(struct ql_draft *draft, const struct ql_tar_entry *e,
  * of the blob or the file, overlapping. */
 int ql_draft_place(struct ql_draft *draft, const struct ql_place *place,
 		   struct ql_error *err);
+/* The last place's frame, where its length was left open, ends at end. */
+int ql_draft_end(struct ql_draft *draft, uint64_t end, struct ql_error *err);
 /* Records the layer as lazy.  info->diff_id is the caller's, the rest is
  * filled in.  Locks as for ql_layer_import(). */
 int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,

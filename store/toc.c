@@ -60,6 +60,7 @@ static int toc_layout(struct ql_toc *toc)
 {
 	struct ql_cursor c;
 	const uint8_t *magic;
+	uint32_t reserved;
 	uint64_t end;
 
 	ql_cursor_init(&c, toc->data, toc->len);
@@ -69,10 +70,10 @@ static int toc_layout(struct ql_toc *toc)
 	toc->n_chunks = ql_cursor_le32(&c);
 	toc->n_digests = ql_cursor_le32(&c);
 	toc->n_spans = ql_cursor_le32(&c);
-	ql_cursor_skip(&c, 4);
+	reserved = ql_cursor_le32(&c);
 	toc->windows_len = ql_cursor_le64(&c);
 	ql_cursor_skip(&c, QL_DIGEST_BYTES);
-	if (c.bad || !magic ||
+	if (c.bad || !magic || reserved != 0 ||
 	    memcmp(magic, QL_TOC_MAGIC, sizeof(QL_TOC_MAGIC) - 1) != 0)
 		return -EBADMSG;
 	if (toc->n_blobs > QL_TOC_BLOBS_MAX ||
@@ -420,20 +421,35 @@ uint32_t ql_toc_order_from(const struct ql_toc *toc, uint64_t raw)
 
 /* ---- checking ---- */
 
+/* They must ascend, or content would not be found. */
+static int check_files(const struct ql_toc *toc)
+{
+	struct ql_digest last = { 0 };
+	struct ql_toc_file file;
+
+	for (uint32_t i = 0; i < toc->n_files; i++) {
+		int r = ql_toc_file(toc, i, &file);
+
+		if (r < 0)
+			return r;
+		if (i > 0 && ql_digest_cmp(&last, &file.digest) >= 0)
+			return -EBADMSG;
+		last = file.digest;
+	}
+	return 0;
+}
+
 static int check_rows(const struct ql_toc *toc)
 {
 	struct ql_toc_chunk chunk;
 	struct ql_toc_span span;
-	struct ql_toc_file file;
 	struct ql_toc_blob blob;
 	uint64_t before = 0;
 	uint32_t at;
-	int r = 0;
+	int r = check_files(toc);
 
 	for (uint32_t i = 0; i < toc->n_blobs && r == 0; i++)
 		r = ql_toc_blob(toc, i, &blob);
-	for (uint32_t i = 0; i < toc->n_files && r == 0; i++)
-		r = ql_toc_file(toc, i, &file);
 	for (uint32_t i = 0; i < toc->n_spans && r == 0; i++) {
 		r = ql_toc_span(toc, i, &span);
 		if (r == 0 && span.raw < before)

@@ -125,6 +125,10 @@ int ql_toc_writer_blob(struct ql_toc_writer *w, const struct ql_digest *digest,
  */
 int ql_toc_writer_span(struct ql_toc_writer *w, const struct ql_toc_span *span,
 		       uint64_t *ret_raw, struct ql_error *err);
+/* The last span, where it was left open, ends there at the latest.
+ * -EBADMSG: out of the blob, or before the span. */
+int ql_toc_writer_close(struct ql_toc_writer *w, uint64_t end,
+			struct ql_error *err);
 /* The last span decodes to at least raw_len bytes. */
 int ql_toc_writer_grow(struct ql_toc_writer *w, uint64_t raw_len,
 		       struct ql_error *err);
@@ -139,7 +143,7 @@ bool ql_toc_writer_skips(const struct ql_toc_writer *w);
 int ql_toc_writer_chunk(struct ql_toc_writer *w, uint64_t offset, uint32_t len,
 			uint64_t raw, const struct ql_digest *digest,
 			struct ql_error *err);
-/* The file's bytes; -EBADMSG: a chunk that is in no span. */
+/* The file's bytes; -EBADMSG: a span that was left open. */
 int ql_toc_writer_finish(struct ql_toc_writer *w, struct ql_buf *buf,
 			 struct ql_error *err);
 

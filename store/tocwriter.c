@@ -47,6 +47,7 @@ struct ql_toc_writer {
 	uint64_t blob_pos; /* end of the last span in its blob */
 	uint64_t file_pos; /* end of the last chunk in its file */
 	bool skipping;	   /* the last file is known already */
+	bool open;	   /* the last span has no length yet */
 };
 
 /* ---- rows ---- */
@@ -144,8 +145,11 @@ static int files_rehash(struct ql_toc_writer *w)
 int ql_toc_writer_blob(struct ql_toc_writer *w, const struct ql_digest *digest,
 		       uint64_t size, enum ql_codec codec, struct ql_error *err)
 {
-	struct toc_blob *b = rows_add(&w->blobs, sizeof(*b), QL_TOC_BLOBS_MAX);
+	struct toc_blob *b;
 
+	if (w->open)
+		return ql_error_set(err, -EINVAL, "a span was left open");
+	b = rows_add(&w->blobs, sizeof(*b), QL_TOC_BLOBS_MAX);
 	if (!b)
 		return rows_error(&w->blobs, QL_TOC_BLOBS_MAX, "blobs", err);
 	*b = (struct toc_blob){ *digest, size, codec, (uint32_t)w->spans.n };
@@ -162,8 +166,7 @@ static int span_check(const struct ql_toc_writer *w,
 	if (w->blobs.n == 0)
 		return ql_error_set(err, -EINVAL, "a span of no blob");
 	b = &blobs[w->blobs.n - 1];
-	if (span->len == 0 || span->offset > b->size ||
-	    span->len > b->size - span->offset)
+	if (span->offset >= b->size || span->len > b->size - span->offset)
 		return ql_error_set(err, -EBADMSG,
 				    "content at %" PRIu64 " (%" PRIu64
 				    " bytes) of a blob of %" PRIu64,
@@ -183,9 +186,11 @@ static int span_check(const struct ql_toc_writer *w,
 int ql_toc_writer_span(struct ql_toc_writer *w, const struct ql_toc_span *span,
 		       uint64_t *ret_raw, struct ql_error *err)
 {
-	int r = span_check(w, span, err);
 	struct ql_toc_span *s;
+	int r = ql_toc_writer_close(w, span->offset, err);
 
+	if (r == 0)
+		r = span_check(w, span, err);
 	if (r < 0)
 		return r;
 	s = rows_add(&w->spans, sizeof(*s), QL_TOC_CHUNKS_MAX);
@@ -200,10 +205,32 @@ int ql_toc_writer_span(struct ql_toc_writer *w, const struct ql_toc_span *span,
 			return ql_error_nomem(err);
 	}
 	/* Checkpoints read on into the byte at which the next one starts. */
-	w->blob_pos = span->checkpoint ? span->offset + span->len - 1
-				       : span->offset + span->len;
+	w->blob_pos = span->checkpoint && span->len > 0
+			      ? span->offset + span->len - 1
+			      : span->offset + span->len;
+	w->open = span->len == 0;
 	*ret_raw = w->raw;
 	w->raw += span->raw_len;
+	return 0;
+}
+
+int ql_toc_writer_close(struct ql_toc_writer *w, uint64_t end,
+			struct ql_error *err)
+{
+	const struct toc_blob *blobs = w->blobs.data;
+	struct ql_toc_span *spans = w->spans.data;
+	struct ql_toc_span *s;
+
+	if (!w->open)
+		return 0;
+	s = &spans[w->spans.n - 1];
+	if (end <= s->offset || end > blobs[w->blobs.n - 1].size)
+		return ql_error_set(err, -EBADMSG,
+				    "content at %" PRIu64 " ends at %" PRIu64,
+				    s->offset, end);
+	s->len = end - s->offset;
+	w->blob_pos = end;
+	w->open = false;
 	return 0;
 }
 
@@ -493,6 +520,8 @@ int ql_toc_writer_finish(struct ql_toc_writer *w, struct ql_buf *buf,
 	_cleanup_free_ uint32_t *by_raw =
 		sorted(w->chunks.n, raw_cmp, w->chunks.data);
 
+	if (w->open)
+		return ql_error_set(err, -EBADMSG, "content that ends nowhere");
 	if (!by_digest || !by_raw || writer_put(w, by_digest, by_raw, buf) < 0)
 		return ql_error_nomem(err);
 	return 0;
