@@ -182,6 +182,8 @@ int ql_tar_next(struct ql_tar *tar, const struct ql_tar_entry **ret_entry,
 ssize_t ql_tar_data(struct ql_tar *tar, const void **ret_data,
 		    struct ql_error *err);
 uint64_t ql_tar_pos(const struct ql_tar *tar); /* bytes read of the stream */
+/* How the last entry is written; borrowed until the next call. */
+const struct ql_tar_raw *ql_tar_raw(const struct ql_tar *tar);
 
 /* ---- tarheader.c: one header ---- */
 
@@ -202,6 +204,8 @@ enum {
 	QL_TAR_MAJOR = 329,
 	QL_TAR_MINOR = 337,
 	QL_TAR_PREFIX = 345,
+	QL_TAR_GNU_ATIME = 345,
+	QL_TAR_GNU_CTIME = 357,
 	QL_TAR_GNU_SPARSE = 386,
 	QL_TAR_GNU_MORE = 482,
 	QL_TAR_GNU_REAL = 483,
@@ -262,8 +266,9 @@ struct ql_pax {
 	uint32_t uid, gid;
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
-	int sparse_major, sparse_minor; /* -1: none */
-	struct ql_sparse_map map;	/* owned; GNU.sparse 0.x */
+	struct ql_tar_time atime, ctime; /* not known where malformed */
+	int sparse_major, sparse_minor;	 /* -1: none */
+	struct ql_sparse_map map;	 /* owned; GNU.sparse 0.x */
 	bool has_sparse_offset;
 	uint64_t sparse_offset;
 	struct ql_tar_xattr *xattrs; /* owned */

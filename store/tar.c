@@ -32,6 +32,7 @@ struct ql_tar {
 	uint64_t pos;	      /* bytes consumed of the stream */
 
 	struct ql_tar_entry entry;
+	struct ql_tar_raw raw;
 	struct ql_pax pax;
 	bool sparse;
 	struct ql_sparse_map map; /* owned; of a sparse file */
@@ -68,11 +69,19 @@ static void entry_release(struct ql_tar_entry *e)
 	*e = (struct ql_tar_entry){ 0 };
 }
 
+static void raw_release(struct ql_tar_raw *raw)
+{
+	free(raw->name);
+	free(raw->link);
+	*raw = (struct ql_tar_raw){ 0 };
+}
+
 void ql_tar_free(struct ql_tar *tar)
 {
 	if (!tar)
 		return;
 	entry_release(&tar->entry);
+	raw_release(&tar->raw);
 	ql_pax_release(&tar->pax);
 	ql_sparse_release(&tar->map);
 	free(tar->buf);
@@ -82,6 +91,11 @@ void ql_tar_free(struct ql_tar *tar)
 uint64_t ql_tar_pos(const struct ql_tar *tar)
 {
 	return tar->pos;
+}
+
+const struct ql_tar_raw *ql_tar_raw(const struct ql_tar *tar)
+{
+	return &tar->raw;
 }
 
 /* Fills an empty buffer.  Bytes there are, 0 at the end. */
@@ -266,6 +280,7 @@ static int tar_numbers(struct ql_tar *tar, const struct ql_tarheader *h,
 	}
 	if (r < 0)
 		return r;
+	tar->raw.mode = mode;
 	e->mode = (uint32_t)(mode & 07777);
 	e->uid = (uint32_t)uid;
 	e->gid = (uint32_t)gid;
@@ -302,6 +317,24 @@ static void tar_apply_pax(struct ql_tar *tar)
 	e->n_xattrs = pax->n_xattrs;
 }
 
+/* Of GNU's headers, where a byte is not NUL; of pax. */
+static void tar_other_times(struct ql_tar *tar, const struct ql_tarheader *h)
+{
+	static const size_t at[2] = { QL_TAR_GNU_ATIME, QL_TAR_GNU_CTIME };
+	struct ql_tar_time *times[2] = { &tar->raw.atime, &tar->raw.ctime };
+
+	for (int i = 0; i < 2; i++)
+		if (h->gnu && h->raw[at[i]])
+			times[i]->known =
+				ql_tarheader_field(h, at[i], 12, "time",
+						   INT64_MIN, INT64_MAX,
+						   &times[i]->sec, NULL) == 0;
+	if (tar->pax.atime.known)
+		tar->raw.atime = tar->pax.atime;
+	if (tar->pax.ctime.known)
+		tar->raw.ctime = tar->pax.ctime;
+}
+
 static char tar_type(const struct ql_tar_entry *e, char flag)
 {
 	size_t len = strlen(e->path);
@@ -318,7 +351,8 @@ static char tar_type(const struct ql_tar_entry *e, char flag)
 	}
 }
 
-static int tar_normalize(struct ql_tar_entry *e, struct ql_error *err)
+static int tar_normalize(struct ql_tar_entry *e, struct ql_tar_raw *raw,
+			 struct ql_error *err)
 {
 	char *path;
 	char *link;
@@ -326,14 +360,14 @@ static int tar_normalize(struct ql_tar_entry *e, struct ql_error *err)
 
 	if (r < 0)
 		return r;
-	free(e->path);
+	raw->name = e->path;
 	e->path = path;
 	if (e->type != '1')
 		return 0;
 	r = ql_path_normalize(e->link, &link, err);
 	if (r < 0)
 		return r;
-	free(e->link);
+	raw->link = e->link;
 	e->link = link;
 	return 0;
 }
@@ -350,7 +384,10 @@ static int tar_entry(struct ql_tar *tar, const struct ql_tarheader *h,
 	if (r < 0)
 		return r;
 	tar_apply_pax(tar);
+	tar_other_times(tar, h);
 	e->type = tar_type(e, flag);
+	tar->raw.flag = flag;
+	tar->raw.size = e->size;
 	if (e->type == '?')
 		return ql_error_set(err, -EOPNOTSUPP,
 				    "%.200s: unknown entry type 0x%02x",
@@ -362,8 +399,10 @@ static int tar_entry(struct ql_tar *tar, const struct ql_tarheader *h,
 	tar->padding = -e->size & (QL_TAR_BLOCK - 1);
 	if (e->type == '0')
 		r = tar_sparse(tar, h, flag, err);
+	tar->raw.sparse = tar->sparse;
+	tar->raw.stored = tar->stored;
 	if (r == 0)
-		r = tar_normalize(e, err);
+		r = tar_normalize(e, &tar->raw, err);
 	return r;
 }
 
@@ -413,6 +452,7 @@ static int tar_extends(struct ql_tar *tar, const struct ql_tarheader *h,
 		r = ql_pax_parse(data, len, &tar->pax, err);
 		return r < 0 ? r : 1;
 	}
+	tar->raw.global |= flag == 'g';
 	/* GNU long names end at a NUL.  A global header ('g') is passed over:
 	 * builders write comments there (git archive), no metadata. */
 	if (flag == 'L') {
@@ -484,6 +524,7 @@ static int tar_next(struct ql_tar *tar, struct ql_error *err)
 	tar->stored = 0;
 	tar->padding = 0;
 	entry_release(&tar->entry);
+	raw_release(&tar->raw);
 	ql_pax_release(&tar->pax);
 	ql_sparse_release(&tar->map);
 	tar->sparse = false;

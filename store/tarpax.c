@@ -2,7 +2,8 @@
 /*
  * PAX extended headers: "LEN KEY=VALUE\n" records (POSIX.1-2017, pax,
  * "pax Extended Header"), with the keys that image builders write:
- * path, linkpath, size, uid, gid, mtime, SCHILY.xattr.*, GNU.sparse.*.
+ * path, linkpath, size, uid, gid, mtime, atime, ctime, SCHILY.xattr.*,
+ * GNU.sparse.*.
  * As in Go's archive/tar, which wrote most layers, a key with an empty value
  * leaves the header's field as it is, and other keys are passed over.
  */
@@ -119,6 +120,12 @@ static int pax_time(struct pax_value v, int64_t *ret_sec, uint32_t *ret_nsec)
 	}
 	*ret_nsec = nsec;
 	return 0;
+}
+
+/* No file has these times here, so that wrong ones are no harm. */
+static void pax_other_time(struct pax_value v, struct ql_tar_time *time)
+{
+	time->known = pax_time(v, &time->sec, &time->nsec) == 0;
 }
 
 static int pax_string(struct pax_value v, char **ret)
@@ -261,6 +268,10 @@ static int pax_record(struct ql_pax *pax, const char *key, struct pax_value v)
 	} else if (strcmp(key, "mtime") == 0) {
 		r = pax_time(v, &pax->mtime_sec, &pax->mtime_nsec);
 		pax->has_mtime = r == 0;
+	} else if (strcmp(key, "atime") == 0) {
+		pax_other_time(v, &pax->atime);
+	} else if (strcmp(key, "ctime") == 0) {
+		pax_other_time(v, &pax->ctime);
 	} else if (strncmp(key, "SCHILY.xattr.", 13) == 0) {
 		r = pax_xattr(pax, key + 13, strlen(key + 13), v);
 	} else if (strncmp(key, "GNU.sparse.", 11) == 0) {
