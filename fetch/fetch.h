@@ -205,4 +205,6 @@ struct ql_fill_stats {
 };
 void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats);
 
+#include "fetch/push.h"
+
 #endif
