@@ -447,6 +447,8 @@ struct ql_registry_request {
 	const struct ql_http_upload *upload; /* or NULL */
 	bool once; /* a failed try is the caller's to repeat */
 };
+/* The URL of a path at the origin, owned; NULL: out of memory. */
+char *ql_registry_url(struct ql_registry *reg, const char *path);
 /* Any 2xx is a success. */
 int ql_registry_send(struct ql_registry *reg,
 		     const struct ql_registry_request *rq,
@@ -455,6 +457,13 @@ unsigned int ql_registry_retries(const struct ql_registry *reg);
 /* Backs off before another try (0: the first); -ECANCELED. */
 int ql_registry_pause(struct ql_registry *reg, unsigned int tries,
 		      uint64_t at_least_ms, struct ql_error *err);
+
+/* ---- registryerror.c ---- */
+
+/* Describes an answer that is no success, with the registry's own words; its
+ * body is read away. */
+int ql_registry_error(struct ql_http_response *rs, const char *host,
+		      struct ql_error *err);
 
 /* ---- decompress.c, gzip.c, zstd.c ---- */
 

@@ -112,11 +112,11 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 			rs = (struct ql_http_response){ 0 };
 			return 0;
 		}
-		ql_http_drain(&rs);
 		/* An expired token is a 403 to ECR, with no challenge. */
 		if (!renewed && ours &&
 		    (rs.status == 401 ||
 		     (rs.status == 403 && hrq.authorization))) {
+			ql_http_drain(&rs);
 			r = ql_auth_renew(reg->auth, ep, reg->ref->path,
 					  rs.authenticate, auth,
 					  reg->settings.timeouts, err);
@@ -125,7 +125,7 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 			advice->again = ql_http_error_transient(r);
 			return r;
 		}
-		r = ql_status_describe(rs.status, ep->host, err);
+		r = ql_registry_error(&rs, ep->host, err);
 		advice_set(advice, &rs, err);
 		return r;
 	}
@@ -220,13 +220,21 @@ int ql_registry_get(struct ql_registry *reg, const char *path,
 	return r;
 }
 
+static const struct ql_endpoint *origin(const struct ql_registry *reg)
+{
+	return &reg->settings.endpoints[reg->settings.n_endpoints - 1];
+}
+
+char *ql_registry_url(struct ql_registry *reg, const char *path)
+{
+	return request_url(reg, origin(reg), path);
+}
+
 int ql_registry_send(struct ql_registry *reg,
 		     const struct ql_registry_request *rq,
 		     struct ql_http_response *ret_rs, struct ql_error *err)
 {
-	size_t origin = reg->settings.n_endpoints - 1;
-
-	return endpoint_get(reg, &reg->settings.endpoints[origin], rq,
+	return endpoint_get(reg, origin(reg), rq,
 			    rq->once ? 0 : reg->settings.retries, ret_rs, err);
 }
 

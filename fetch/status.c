@@ -21,6 +21,7 @@ static const struct status_entry {
 	{ 406, -EOPNOTSUPP, false, "not acceptable" },
 	{ 408, -ETIMEDOUT, true, "request timeout" },
 	{ 410, -ENOENT, false, "gone" },
+	{ 413, -EFBIG, false, "too large" },
 	{ 416, -EBADMSG, false, "range not satisfiable" },
 	{ 429, -EBUSY, true, "too many requests" },
 	{ 451, -EACCES, false, "unavailable for legal reasons" },
