@@ -312,11 +312,10 @@ static void archive_free(struct ql_source *src)
 }
 
 static const struct ql_source_ops archive_ops = {
-	get_manifest,
-	open_blob,
-	NULL,
-	archive_cancel,
-	archive_free,
+	.get_manifest = get_manifest,
+	.open_blob = open_blob,
+	.cancel = archive_cancel,
+	.free = archive_free,
 };
 
 /* Its content can be read at any offset: a file, and not compressed. */

@@ -18,6 +18,7 @@ enum {
 	QL_MANIFEST_MAX = 4 << 20, /* bytes, as registries limit it */
 	QL_CONFIG_MAX = 8 << 20,
 	QL_TOKEN_MAX = 1 << 20, /* a token server's answer */
+	QL_RTT_NEAR = 5000000, /* ns: round trips below it do not matter */
 	QL_BLOB_WINDOW = 512
 			 << 10, /* bytes of a body kept ahead of its reader */
 };
@@ -92,10 +93,13 @@ struct ql_http_request {
 	const char *accept;	   /* or NULL */
 	const char *form;	   /* POST this form; NULL: GET */
 	const char *method;	   /* NULL: as form says; "HEAD", "PUT", … */
+	const char *unix_socket;   /* connect to it, whatever the host; NULL */
 	const struct ql_http_upload *upload; /* or NULL */
 	uint64_t offset;	  /* ask for the bytes from here on, */
 	uint64_t len;		  /* so many; 0: to the end */
 	bool bulk;		  /* the body may be large */
+	const char *warm_url;	  /* or NULL: over a long link, open */
+	unsigned int warm;	  /* so many connections more to it */
 	const struct ql_tls *tls; /* or NULL */
 	struct ql_http_timeouts timeouts;
 };
@@ -121,6 +125,9 @@ int ql_http_new(struct ql_http **ret_http, struct ql_error *err);
 void ql_http_free(struct ql_http *http);
 QL_DEFINE_CLEANUP(struct ql_http *, ql_http_free)
 
+/* The least time (ns) that a connection took to be made: about a round trip;
+ * UINT64_MAX: none was made. */
+uint64_t ql_http_rtt(struct ql_http *http);
 /* From any thread: every transfer, begun or to come, fails with -ECANCELED. */
 void ql_http_abort(struct ql_http *http);
 /* Sleeps for ms milliseconds; -ECANCELED (not described) once aborted. */
@@ -357,6 +364,8 @@ struct ql_source_ops {
 	int (*open_range)(struct ql_source *src, const struct ql_descriptor *d,
 			  uint64_t offset, uint64_t len,
 			  struct ql_stream **ret_stream, struct ql_error *err);
+	/* ns of a round trip; 0: near, or not known.  NULL: near. */
+	uint64_t (*rtt)(struct ql_source *src);
 	/* From any thread: whatever waits in this source fails soon. */
 	void (*cancel)(struct ql_source *src);
 	void (*free)(struct ql_source *src);
@@ -365,6 +374,7 @@ struct ql_source_ops {
 /* First member of every implementation.  Used by any number of threads. */
 struct ql_source {
 	const struct ql_source_ops *ops;
+	bool lazy; /* parts of blobs will be asked for, soon after a manifest */
 };
 
 /* source.c: the reference is borrowed for the source's life. */
@@ -540,5 +550,56 @@ int ql_object_list_init(const struct ql_tree *tree,
 /* -ENOENT (not described). */
 int ql_object_list_find(const struct ql_object_list *list,
 			const struct ql_digest *digest, uint32_t *ret_index);
+
+/* ---- spool.c: a blob, fetched over several connections ---- */
+
+struct ql_spool;
+enum { QL_SPOOL_CONNECTIONS = 16 };
+/* Fetches the first `size` bytes of a blob; threads start at once.  rtt_ns: of
+ * the link, which says how many connections are worth it. */
+int ql_spool_new(const struct ql_store *store, struct ql_source *src,
+		 const struct ql_descriptor *d, uint64_t size, uint64_t rtt_ns,
+		 struct ql_spool **ret_spool, struct ql_error *err);
+/* Every stream was freed before. */
+void ql_spool_free(struct ql_spool *s);
+QL_DEFINE_CLEANUP(struct ql_spool *, ql_spool_free)
+unsigned int ql_spool_connections(uint64_t rtt_ns, uint64_t size);
+/* Waits for the bytes at offset: some of them, or 0 at the end. */
+ssize_t ql_spool_read(struct ql_spool *s, void *buf, size_t len,
+		      uint64_t offset, struct ql_error *err);
+int ql_spool_stream(struct ql_spool *s, uint64_t offset, uint64_t len,
+		    struct ql_stream **ret_stream, struct ql_error *err);
+uint64_t ql_spool_received(struct ql_spool *s); /* bytes */
+bool ql_spool_ended(struct ql_spool *s); /* all of it came, or it failed */
+
+/* ---- ref.c ---- */
+
+/* The repository alone, owned: "docker.io/library/redis", "oci:/dir"; NULL: out
+ * of memory, or none that can be asked again. */
+char *ql_ref_repository(const struct ql_ref *ref);
+
+/* ---- pull.c ---- */
+
+/* Stores manifest and configuration. */
+int ql_pull_documents(struct ql_store *store,
+		      const struct ql_resolved *resolved, struct ql_error *err);
+/* Remembers where the layers' blobs are. */
+int ql_pull_sources(struct ql_store *store, const char *repository,
+		    const struct ql_manifest *manifest, struct ql_error *err);
+
+/* ---- filler.c ---- */
+
+/* What a blob is read from while it comes; both are taken, src may be NULL. */
+struct ql_lent_source {
+	struct ql_ref ref;     /* owned */
+	struct ql_source *src; /* owned */
+};
+void ql_lent_source_free(struct ql_lent_source *lent);
+QL_DEFINE_CLEANUP(struct ql_lent_source *, ql_lent_source_free)
+/* Reads the blob from the spool from now on, and asks for all of its parts in
+ * an image's table of hot parts that are not here, in order. */
+int ql_filler_start(struct ql_filler *f, const struct ql_image_info *info,
+		    struct ql_spool *spool, struct ql_lent_source *lent,
+		    struct ql_error *err);
 
 #endif

@@ -52,7 +52,22 @@ int ql_find_image(struct ql_store *store, const char *text,
 int ql_find_tree(struct ql_store *store, const char *text,
 		 struct ql_tree **ret_tree, struct ql_error *err);
 
+/* ---- local.c: HTTP on a socket of this node ---- */
+
+/* prefix, text percent-encoded, suffix; owned, NULL: out of memory. */
+char *ql_local_path(const char *prefix, const char *text, const char *suffix);
+/*
+ * Sends a request with a JSON body (or NULL) to who listens at a socket, and
+ * waits for the answer's status.  The stream (freed by the caller) is the
+ * answer's body.  -ECONNREFUSED: nobody is there.
+ */
+int ql_local_ask(const char *socket, const char *method, const char *path,
+		 const char *body, long *ret_status,
+		 struct ql_stream **ret_answer, struct ql_error *err);
+
 /* ---- pulling ---- */
+
+struct ql_filler;
 
 enum ql_pull_state {
 	QL_PULL_WAITING,
@@ -78,6 +93,10 @@ struct ql_pull_options {
 	bool plain_http;	/* also where the registry is not loopback */
 	unsigned int parallel;	/* layers at once; 0: the default */
 	const char *config_dir; /* registries' settings; NULL: the default */
+	bool lazy; /* what can come when it is read is not fetched now */
+	/* With lazy: goes on with what a start needs when the pull has
+	 * returned (borrowed); or NULL. */
+	struct ql_filler *filler;
 	ql_pull_progress_fn *progress; /* may be NULL */
 	void *arg;
 	/* Set by another thread, at most a stalled connection's timeout later

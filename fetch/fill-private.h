@@ -132,6 +132,7 @@ struct ql_filler {
 	size_t n_settling;
 	uint64_t settle_since;		 /* ns; 0: nothing to settle */
 	struct ql_fill_sources *sources; /* owned; has its own lock */
+	struct ql_fill_spool *spools;	 /* owned */
 	struct ql_fill_stats stats;
 	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
 	uint64_t budget_at;	/* ns: when more may be fetched */
@@ -212,6 +213,25 @@ int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 			unsigned int n, uint64_t offset, uint64_t len,
 			struct ql_stream **ret_stream, struct ql_error *err);
 
+/* ---- fillstart.c ---- */
+
+struct ql_fill_spool {
+	struct ql_fill_spool *next;
+	struct ql_digest blob;
+	struct ql_spool *spool;	     /* owned */
+	struct ql_lent_source *lent; /* owned */
+	unsigned int refs;	     /* streams */
+};
+/* Once no thread is left that reads. */
+void ql_fill_spools_free(struct ql_filler *f);
+void ql_fill_spools_cancel(struct ql_filler *f);
+/* With the lock, which is let go in between: frees those that are used up. */
+void ql_fill_spools_sweep(struct ql_filler *f);
+/* -ENOENT (not described): the blob is not in one. */
+int ql_fill_spool_open(struct ql_filler *f, const struct ql_digest *blob,
+		       uint64_t offset, uint64_t len,
+		       struct ql_stream **ret_stream, struct ql_error *err);
+
 /* ---- fillsink.c ---- */
 
 struct ql_fill_sink;
@@ -246,6 +266,9 @@ void ql_fill_settle_throttle(struct ql_filler *f);
 
 /* ---- fillbackground.c ---- */
 
+/* Under the lock: 1 where a chunk is not here; 0; -ENOSPC, -ENOMEM. */
+int ql_fill_chunk_missing(struct ql_filler *f, struct ql_fill_toc *toc,
+			  const struct ql_toc_chunk *chunk);
 /* Under the lock: asks for some of what is missing of some image; false: there
  * is nothing to look at now. */
 bool ql_fill_background_look(struct ql_filler *f);

@@ -15,8 +15,8 @@ enum {
 };
 
 /* Under the lock: is it here?  A file of many chunks is opened to know. */
-static int chunk_missing(struct ql_filler *f, struct ql_fill_toc *toc,
-			 const struct ql_toc_chunk *chunk)
+int ql_fill_chunk_missing(struct ql_filler *f, struct ql_fill_toc *toc,
+			  const struct ql_toc_chunk *chunk)
 {
 	struct ql_fill_file *file;
 	struct ql_toc_file entry;
@@ -74,7 +74,7 @@ static void image_look(struct ql_filler *f, struct ql_fill_image *image)
 			r = ql_toc_chunk(toc->toc, index, &chunk);
 		if (r < 0)
 			continue;
-		r = chunk_missing(f, toc, &chunk);
+		r = ql_fill_chunk_missing(f, toc, &chunk);
 		if (r > 0) {
 			image->missing++;
 			r = chunk_ask(f, toc, &chunk);

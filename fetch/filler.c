@@ -194,6 +194,7 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	f->busy[priority]--;
 	list = run_end(f, run, r);
 	run->toc->refs--;
+	ql_fill_spools_sweep(f);
 	(void)pthread_cond_broadcast(&f->calm);
 	(void)pthread_cond_broadcast(&f->work);
 	if (list) {
@@ -383,6 +384,9 @@ static void threads_stop(struct ql_filler *f)
 	ql_fill_waiters_tell(list);
 	if (f->sources)
 		ql_fill_sources_cancel(f->sources);
+	(void)pthread_mutex_lock(&f->lock);
+	ql_fill_spools_cancel(f);
+	(void)pthread_mutex_unlock(&f->lock);
 	for (unsigned int i = 0; i < f->n_started; i++)
 		(void)pthread_join(f->threads[i], NULL);
 	if (f->has_ticker)
@@ -402,6 +406,7 @@ void ql_filler_free(struct ql_filler *f)
 		f->settling = file->dirty_next;
 		ql_fill_file_put(f, file);
 	}
+	ql_fill_spools_free(f);
 	ql_fill_queue_release(&f->queue);
 	ql_fill_tocs_sweep(f);
 	ql_fill_sources_free(f->sources);

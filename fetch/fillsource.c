@@ -135,8 +135,17 @@ int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 	struct ql_descriptor d = { .digest = blob->digest, .size = blob->size };
 	struct ql_source *src = NULL;
 	const char *name = NULL;
-	int r = ql_blob_sources(f->store, &blob->digest, &names);
+	int r = -ENOENT;
 
+	/* The first place is the spool, if the blob is coming. */
+	if (n == 0)
+		r = ql_fill_spool_open(f, &blob->digest, offset, len,
+				       ret_stream, err);
+	else
+		n--;
+	if (r != -ENOENT)
+		return r;
+	r = ql_blob_sources(f->store, &blob->digest, &names);
 	if (r == 0)
 		name = name_at(&names, n);
 	if (!name)

@@ -23,12 +23,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
 enum {
 	POLL_MS = 1000,
 	BUFFER_BULK = 128 << 10,
+	CONNECTIONS_KEPT = 64,
 };
 
 enum command { COMMAND_ADD = 1, COMMAND_UNPAUSE = 2, COMMAND_REMOVE = 4 };
@@ -37,8 +39,11 @@ struct transfer {
 	struct ql_stream base;
 	struct ql_http *http; /* borrowed */
 	CURL *easy;	      /* owned; the I/O thread's from COMMAND_ADD on */
-	struct curl_slist *headers;	  /* owned */
-	char *form;			  /* owned */
+	struct curl_slist *headers; /* owned */
+	char *form;		    /* owned */
+	char *warm_url;		    /* owned; or NULL */
+	unsigned int warm;
+	const struct ql_tls *tls;	  /* borrowed; outlives the ql_http */
 	char *host;			  /* owned; for messages */
 	struct ql_http_upload upload;	  /* fd and data owned */
 	uint64_t sent;			  /* of it; the I/O thread's */
@@ -51,7 +56,8 @@ struct transfer {
 	struct transfer *next_queued; /* borrowed */
 	struct transfer *prev, *next; /* borrowed; http->transfers */
 	bool queued;
-	bool added; /* in the multi handle */
+	bool added;  /* in the multi handle */
+	bool orphan; /* nobody reads it: it is there to open a connection */
 	bool headers_done, done, paused;
 	CURLcode result; /* once done */
 	struct ql_ring ring;
@@ -62,6 +68,12 @@ struct ql_http {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t aborted_cond;
+
+	/* The I/O thread's: connections to be opened. */
+	char *warm_url; /* owned */
+	unsigned int warm;
+	const struct ql_tls *warm_tls; /* borrowed */
+	_Atomic uint64_t rtt; /* ns; the least that a connection took */
 
 	/* lock protects all below. */
 	struct transfer *queue;	    /* borrowed: have commands */
@@ -96,6 +108,7 @@ static void transfer_free(struct transfer *t)
 	curl_easy_cleanup(t->easy);
 	curl_slist_free_all(t->headers);
 	free(t->form);
+	free(t->warm_url);
 	free(t->host);
 	ql_upload_release(&t->upload);
 	ql_ring_release(&t->ring);
@@ -125,7 +138,9 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 	size_t ret = len;
 
 	(void)pthread_mutex_lock(&t->http->lock);
-	if (ql_ring_room(&t->ring) < len) {
+	if (t->orphan) {
+		/* passed over */
+	} else if (ql_ring_room(&t->ring) < len) {
 		t->paused = true;
 		ret = CURL_WRITEFUNC_PAUSE;
 	} else {
@@ -188,13 +203,83 @@ static int on_rewind(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
+/* A connection is there: how long did it take, and are more of them worth it?
+ * The request is not sent yet, so theirs are there before its answer. */
+static int on_connected(void *arg, char *to, char *from, int to_port,
+			int from_port)
+{
+	struct transfer *t = arg;
+	curl_off_t lookup = 0, connected = 0;
+	long fresh = 0;
+	uint64_t rtt;
+
+	(void)to;
+	(void)from;
+	(void)to_port;
+	(void)from_port;
+	(void)curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh);
+	(void)curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &lookup);
+	(void)curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+	if (fresh > 0 && connected > lookup) {
+		rtt = (uint64_t)(connected - lookup) * 1000;
+		if (rtt < atomic_load(&t->http->rtt))
+			atomic_store(&t->http->rtt, rtt);
+	}
+	if (t->warm > 0 && atomic_load(&t->http->rtt) >= QL_RTT_NEAR &&
+	    t->http->warm == 0 && !t->http->warm_url) {
+		t->http->warm_url = ql_take_ptr(t->warm_url);
+		t->http->warm = t->warm;
+		t->http->warm_tls = t->tls;
+	}
+	return CURL_PREREQFUNC_OK;
+}
+
 /* ---- the I/O thread ---- */
+
+static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
+			struct transfer **ret_transfer, struct ql_error *err);
+
+static void transfer_link(struct transfer *t)
+{
+	t->next = t->http->transfers;
+	if (t->next)
+		t->next->prev = t;
+	t->http->transfers = t;
+}
+
+/* Opens connections that requests to come will find open. */
+static void warm_up(struct ql_http *http)
+{
+	for (; http->warm > 0; http->warm--) {
+		struct ql_http_request rq = { .url = http->warm_url,
+					      .bulk = true,
+					      .tls = http->warm_tls,
+					      .timeouts = { 10, 10 } };
+		struct transfer *t;
+
+		if (transfer_new(http, &rq, &t, NULL) < 0)
+			continue;
+		t->orphan = true;
+		(void)pthread_mutex_lock(&http->lock);
+		transfer_link(t);
+		(void)pthread_mutex_unlock(&http->lock);
+		t->added = curl_multi_add_handle(http->multi, t->easy) ==
+			   CURLM_OK;
+		if (!t->added) {
+			(void)pthread_mutex_lock(&http->lock);
+			command_queue(t, COMMAND_REMOVE);
+			(void)pthread_mutex_unlock(&http->lock);
+		}
+	}
+}
 
 static void transfer_finish(struct transfer *t, CURLcode result)
 {
 	(void)pthread_mutex_lock(&t->http->lock);
 	t->done = true;
 	t->result = result;
+	if (t->orphan)
+		command_queue(t, COMMAND_REMOVE);
 	(void)pthread_cond_signal(&t->cond);
 	(void)pthread_mutex_unlock(&t->http->lock);
 }
@@ -264,7 +349,11 @@ static void *io_main(void *arg)
 						CURLINFO_PRIVATE, (char **)&t);
 			transfer_finish(t, msg->data.result);
 		}
-		(void)curl_multi_poll(http->multi, NULL, 0, POLL_MS, NULL);
+		if (http->warm > 0)
+			warm_up(http);
+		else
+			(void)curl_multi_poll(http->multi, NULL, 0, POLL_MS,
+					      NULL);
 	}
 	return NULL;
 }
@@ -448,6 +537,8 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 	SET(CURLOPT_HEADERDATA, t);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_PRIVATE, t);
+	SET(CURLOPT_PREREQFUNCTION, on_connected);
+	SET(CURLOPT_PREREQDATA, t);
 	SET(CURLOPT_ERRORBUFFER, t->error_text);
 	SET(CURLOPT_CONNECTTIMEOUT, (long)rq->timeouts.connect);
 	SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
@@ -458,7 +549,9 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 		SET(CURLOPT_BUFFERSIZE, (long)BUFFER_BULK);
 	else
 		SET(CURLOPT_PIPEWAIT, 1L);
-	if (ql_url_host_is_loopback(t->host))
+	if (rq->unix_socket)
+		SET(CURLOPT_UNIX_SOCKET_PATH, rq->unix_socket);
+	if (rq->unix_socket || ql_url_host_is_loopback(t->host))
 		SET(CURLOPT_PROXY, "");
 	if (t->form)
 		SET(CURLOPT_POSTFIELDS, t->form);
@@ -467,10 +560,9 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 				 (unsigned long long)rq->offset);
 
 		if (rq->len > 0)
-			(void)snprintf(range + n, sizeof(range) - (size_t)n,
-				       "%llu",
-				       (unsigned long long)(rq->offset +
-							    rq->len - 1));
+			(void)snprintf(
+				range + n, sizeof(range) - (size_t)n, "%llu",
+				(unsigned long long)(rq->offset + rq->len - 1));
 		SET(CURLOPT_RANGE, range);
 	}
 	if (rc == CURLE_OK)
@@ -494,6 +586,9 @@ static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
 	t->easy = curl_easy_init();
 	t->host = ql_url_host(rq->url);
 	t->form = rq->form ? strdup(rq->form) : NULL;
+	t->warm_url = rq->warm_url ? strdup(rq->warm_url) : NULL;
+	t->warm = t->warm_url ? rq->warm : 0;
+	t->tls = rq->tls;
 	if (ql_ring_init(&t->ring, QL_BLOB_WINDOW) == 0 && t->easy && t->host &&
 	    (t->form || !rq->form) &&
 	    ql_upload_keep(rq->upload, &t->upload) == 0 &&
@@ -519,10 +614,7 @@ int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&http->lock);
-	t->next = http->transfers;
-	if (t->next)
-		t->next->prev = t;
-	http->transfers = t;
+	transfer_link(t);
 	command_queue(t, COMMAND_ADD);
 	while (!t->headers_done && !t->done && !http->aborted)
 		(void)pthread_cond_wait(&t->cond, &http->lock);
@@ -579,6 +671,7 @@ int ql_http_new(struct ql_http **ret_http, struct ql_error *err)
 	http = calloc(1, sizeof(*http));
 	if (!http)
 		return ql_error_nomem(err);
+	atomic_store(&http->rtt, UINT64_MAX);
 	http->multi = curl_multi_init();
 	(void)pthread_mutex_init(&http->lock, NULL);
 	(void)pthread_condattr_init(&attr);
@@ -588,6 +681,8 @@ int ql_http_new(struct ql_http **ret_http, struct ql_error *err)
 	if (http->multi &&
 	    curl_multi_setopt(http->multi, CURLMOPT_PIPELINING,
 			      CURLPIPE_MULTIPLEX) == CURLM_OK &&
+	    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS,
+			      (long)CONNECTIONS_KEPT) == CURLM_OK &&
 	    pthread_create(&http->thread, NULL, io_main, http) == 0) {
 		*ret_http = http;
 		return 0;
@@ -607,10 +702,16 @@ void ql_http_free(struct ql_http *http)
 	(void)pthread_mutex_unlock(&http->lock);
 	(void)pthread_join(http->thread, NULL);
 	(void)commands_run(http); /* what was freed last */
+	free(http->warm_url);
 	(void)curl_multi_cleanup(http->multi);
 	(void)pthread_cond_destroy(&http->aborted_cond);
 	(void)pthread_mutex_destroy(&http->lock);
 	free(http);
+}
+
+uint64_t ql_http_rtt(struct ql_http *http)
+{
+	return atomic_load(&http->rtt);
 }
 
 void ql_http_abort(struct ql_http *http)

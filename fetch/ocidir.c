@@ -208,7 +208,11 @@ static void ocidir_free(struct ql_source *src)
 }
 
 static const struct ql_source_ops ocidir_ops = {
-	get_manifest, open_blob, open_range, ocidir_cancel, ocidir_free,
+	.get_manifest = get_manifest,
+	.open_blob = open_blob,
+	.open_range = open_range,
+	.cancel = ocidir_cancel,
+	.free = ocidir_free,
 };
 
 int ql_ocidir_open(const struct ql_ref *ref, struct ql_source **ret_src,

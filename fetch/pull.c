@@ -6,7 +6,7 @@
  * The store's lock is held (shared) from before the first layer to the end,
  * so that nothing that is here is removed before the image holds it.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/start-private.h"
 
 #include <errno.h>
 
@@ -25,6 +25,36 @@ static int pull_known(struct ql_store *store, const struct ql_ref *ref,
 	return 0;
 }
 
+int ql_pull_documents(struct ql_store *store,
+		      const struct ql_resolved *resolved, struct ql_error *err)
+{
+	struct ql_digest stored;
+	int r = ql_object_put(store, resolved->manifest_json.data,
+			      resolved->manifest_json.len, &resolved->digest,
+			      &stored, err);
+
+	if (r == 0)
+		r = ql_object_put(store, resolved->config_json.data,
+				  resolved->config_json.len,
+				  &resolved->manifest.config.digest, &stored,
+				  err);
+	return r;
+}
+
+int ql_pull_sources(struct ql_store *store, const char *repository,
+		    const struct ql_manifest *manifest, struct ql_error *err)
+{
+	_cleanup_free_ struct ql_digest *blobs =
+		calloc(manifest->n_layers + 1UL, sizeof(*blobs));
+
+	if (!blobs)
+		return ql_error_nomem(err);
+	for (uint32_t i = 0; i < manifest->n_layers; i++)
+		blobs[i] = manifest->layers[i].digest;
+	return ql_blob_sources_add(store, blobs, manifest->n_layers, repository,
+				   err);
+}
+
 static int image_build(struct ql_store *store, const struct ql_ref *ref,
 		       const struct ql_resolved *resolved, struct ql_error *err)
 {
@@ -34,16 +64,12 @@ static int image_build(struct ql_store *store, const struct ql_ref *ref,
 		.n_layers = resolved->manifest.n_layers,
 		.layers = resolved->diff_ids, /* lent, not given */
 	};
-	struct ql_digest stored;
-	int r;
+	_cleanup_free_ char *repository = ql_ref_repository(ref);
+	int r = ql_pull_documents(store, resolved, err);
 
-	r = ql_object_put(store, resolved->manifest_json.data,
-			  resolved->manifest_json.len, &info.manifest, &stored,
-			  err);
-	if (r == 0)
-		r = ql_object_put(store, resolved->config_json.data,
-				  resolved->config_json.len, &info.config,
-				  &stored, err);
+	if (r == 0 && repository)
+		r = ql_pull_sources(store, repository, &resolved->manifest,
+				    err);
 	return r < 0 ? r : ql_image_build(store, &info, ref->name, err);
 }
 
@@ -58,10 +84,32 @@ static int config_get(struct ql_source *src, struct ql_resolved *resolved,
 				       err);
 }
 
+/* What comes now, and what comes when it is read. */
+static int pull_layers(struct ql_store *store, struct ql_source *src,
+		       const struct ql_ref *ref,
+		       const struct ql_pull_options *options,
+		       struct ql_resolved *resolved,
+		       struct ql_spool **ret_spool,
+		       struct ql_pull_result *result, struct ql_error *err)
+{
+	int r = -ENOENT;
+
+	if (options->lazy)
+		r = ql_start_pull(store, src, ref, options, resolved, ret_spool,
+				  result, err);
+	if (r != -ENOENT)
+		return r;
+	r = options->platform ? 0 : ql_resolve_config(src, resolved, err);
+	if (r == 0)
+		r = ql_layers_fetch(store, src, resolved, options, result, err);
+	return r < 0 ? r : image_build(store, ref, resolved, err);
+}
+
 static int pull_resolved(struct ql_store *store, struct ql_source *src,
 			 const struct ql_ref *ref,
 			 const struct ql_pull_options *options,
 			 struct ql_resolved *resolved,
+			 struct ql_spool **ret_spool,
 			 struct ql_pull_result *result, struct ql_error *err)
 {
 	_cleanup_image_info_ struct ql_image_info known = { 0 };
@@ -79,28 +127,68 @@ static int pull_resolved(struct ql_store *store, struct ql_source *src,
 	}
 	if (ql_image_get(store, &resolved->digest, &known) == 0)
 		return pull_known(store, ref, resolved, result, err);
-	if (!options->platform)
-		r = ql_resolve_config(src, resolved, err);
+	return pull_layers(store, src, ref, options, resolved, ret_spool,
+			   result, err);
+}
+
+/* The image is here, and the filler goes on with its start. */
+static int pull_start(struct ql_store *store, struct ql_filler *filler,
+		      const struct ql_digest *manifest, struct ql_spool *spool,
+		      struct ql_lent_source *lent, struct ql_error *err)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	int r = ql_image_get(store, manifest, &info);
+
+	if (r < 0) {
+		ql_spool_free(spool);
+		ql_lent_source_free(lent);
+		return ql_error_errno(err, r, "image");
+	}
+	return ql_filler_start(filler, &info, spool, lent, err);
+}
+
+/* With a reference of its own: it may outlive the pull. */
+static int source_open(const struct ql_ref *ref,
+		       const struct ql_pull_options *options,
+		       struct ql_lent_source **ret_lent, struct ql_error *err)
+{
+	_cleanup_(ql_lent_source_freep) struct ql_lent_source *lent =
+		calloc(1, sizeof(*lent));
+	int r;
+
+	if (!lent)
+		return ql_error_nomem(err);
+	r = ql_ref_parse(ref->name, &lent->ref, err);
 	if (r == 0)
-		r = ql_layers_fetch(store, src, resolved, options, result, err);
-	return r < 0 ? r : image_build(store, ref, resolved, err);
+		r = ql_source_open(&lent->ref, options, &lent->src, err);
+	if (r < 0)
+		return r;
+	lent->src->lazy = options->lazy;
+	*ret_lent = ql_take_ptr(lent);
+	return 0;
 }
 
 static int pull_run(struct ql_store *store, const struct ql_ref *ref,
 		    const struct ql_pull_options *options,
 		    struct ql_pull_result *result, struct ql_error *err)
 {
-	_cleanup_(ql_source_freep) struct ql_source *src = NULL;
+	_cleanup_(ql_lent_source_freep) struct ql_lent_source *lent = NULL;
 	_cleanup_resolved_ struct ql_resolved resolved = { 0 };
-	int r = ql_source_open(ref, options, &src, err);
+	struct ql_spool *spool = NULL;
+	int r = source_open(ref, options, &lent, err);
 
 	if (r == 0)
-		r = ql_resolve_manifest(src, ref, options->platform, &resolved,
-					err);
+		r = ql_resolve_manifest(lent->src, &lent->ref,
+					options->platform, &resolved, err);
 	if (r < 0)
 		return r;
 	result->manifest = resolved.digest;
-	return pull_resolved(store, src, ref, options, &resolved, result, err);
+	r = pull_resolved(store, lent->src, ref, options, &resolved, &spool,
+			  result, err);
+	if (r == 0 && options->lazy && options->filler)
+		r = pull_start(store, options->filler, &resolved.digest, spool,
+			       ql_take_ptr(lent), err);
+	return r;
 }
 
 int ql_pull(struct ql_store *store, const struct ql_ref *ref,

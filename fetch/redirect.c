@@ -93,6 +93,7 @@ int ql_http_follow(struct ql_http *http, const struct ql_http_request *rq,
 			return 0;
 		}
 		ql_http_drain(&rs);
+		hop.warm_url = NULL; /* who answers next is not known yet */
 		r = next_url(url, rs.location, &next, err);
 		if (r < 0)
 			return r;

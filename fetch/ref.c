@@ -360,3 +360,19 @@ void ql_ref_release(struct ql_ref *ref)
 	free(ref->name);
 	*ref = (struct ql_ref){ 0 };
 }
+
+char *ql_ref_repository(const struct ql_ref *ref)
+{
+	switch (ref->kind) {
+	case QL_REF_REGISTRY:
+		return ql_strf("%s/%s", ref->domain, ref->path);
+	case QL_REF_OCI_DIR: {
+		_cleanup_free_ char *path = realpath(ref->path, NULL);
+
+		return path ? ql_strf("oci:%s", path) : NULL;
+	}
+	case QL_REF_DOCKER_ARCHIVE:
+	default:
+		return NULL;
+	}
+}

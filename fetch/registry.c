@@ -34,6 +34,7 @@ struct ql_registry {
 	struct ql_http *http;	  /* owned */
 	struct ql_auth *auth;	  /* owned */
 	struct ql_settings settings;
+	unsigned int warm;     /* connections to open beside the next request */
 	atomic_bool fell_back; /* the insecure origin speaks plain HTTP */
 };
 
@@ -50,6 +51,14 @@ static char *request_url(struct ql_registry *reg, const struct ql_endpoint *ep,
 
 	return ql_strf("%s://%s/v2/%s/%s", plain ? "http" : ep->scheme,
 		       ep->host, reg->ref->path, path);
+}
+
+/* Of the registry itself: the smallest answer that there is. */
+static char *registry_url(struct ql_registry *reg, const struct ql_endpoint *ep)
+{
+	bool plain = ep->may_fall_back && atomic_load(&reg->fell_back);
+
+	return ql_strf("%s://%s/v2/", plain ? "http" : ep->scheme, ep->host);
 }
 
 static void advice_set(struct try_advice *advice,
@@ -73,6 +82,8 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 			struct try_advice *advice, struct ql_error *err)
 {
 	_cleanup_free_ char *url = request_url(reg, ep, rq->path);
+	_cleanup_free_ char *warm_url = reg->warm > 0 ? registry_url(reg, ep)
+						      : NULL;
 	bool ours = !rq->url || (url && ql_url_same_origin(url, rq->url));
 	/* Who else may be named there is told nothing of us. */
 	struct ql_tls foreign = { .ca = ep->tls.ca,
@@ -85,6 +96,8 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 		.offset = rq->range.offset,
 		.len = rq->range.len,
 		.bulk = rq->range.bulk,
+		.warm_url = warm_url,
+		.warm = reg->warm,
 		.tls = ours ? &ep->tls : &foreign,
 		.timeouts = reg->settings.timeouts,
 	};
@@ -279,7 +292,10 @@ static int get_manifest(struct ql_source *src, const struct ql_descriptor *d,
 	path = ql_strf("manifests/%s", which);
 	if (!path)
 		return ql_error_nomem(err);
+	if (reg->base.lazy && !d)
+		reg->warm = QL_SPOOL_CONNECTIONS - 1;
 	r = ql_registry_get(reg, path, ACCEPT, NULL, &rs, err);
+	reg->warm = 0;
 	if (r == -ENOENT)
 		return ql_error_prefix(err, "no such image");
 	if (r < 0)
@@ -309,6 +325,13 @@ static int open_range(struct ql_source *src, const struct ql_descriptor *d,
 				    ret_stream, err);
 }
 
+static uint64_t registry_rtt(struct ql_source *src)
+{
+	uint64_t rtt = ql_http_rtt(((struct ql_registry *)src)->http);
+
+	return rtt == UINT64_MAX ? 0 : rtt;
+}
+
 static void registry_cancel(struct ql_source *src)
 {
 	ql_http_abort(((struct ql_registry *)src)->http);
@@ -325,7 +348,12 @@ static void registry_free(struct ql_source *src)
 }
 
 static const struct ql_source_ops registry_ops = {
-	get_manifest, open_blob, open_range, registry_cancel, registry_free,
+	.get_manifest = get_manifest,
+	.open_blob = open_blob,
+	.open_range = open_range,
+	.rtt = registry_rtt,
+	.cancel = registry_cancel,
+	.free = registry_free,
 };
 
 int ql_registry_open(const struct ql_ref *ref,

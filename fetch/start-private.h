@@ -61,4 +61,16 @@ void ql_start_release(struct ql_start *start);
 int ql_start_parse(const void *head, const struct ql_start_ref *ref,
 		   struct ql_start *ret_start, struct ql_error *err);
 
+/* ---- startpull.c ---- */
+
+/*
+ * -ENOENT (not described): the image has no start blob.  *ret_spool (owned by
+ * the caller) is set where the rest of the blob is still coming.
+ */
+int ql_start_pull(struct ql_store *store, struct ql_source *src,
+		  const struct ql_ref *ref,
+		  const struct ql_pull_options *options,
+		  struct ql_resolved *resolved, struct ql_spool **ret_spool,
+		  struct ql_pull_result *result, struct ql_error *err);
+
 #endif
