@@ -17,6 +17,9 @@ struct ql_cli {
 	const char *platform;
 	bool plain_http;
 	const char *config_dir;
+	const char *format;
+	const char *level;
+	const char *chunk_size;
 	const char *parallel;
 	bool quiet;
 	bool foreground;
@@ -94,6 +97,7 @@ int ql_content_each(const struct ql_store *store, const struct ql_tree *tree,
 /* ---- commands ---- */
 
 int ql_cmd_pull(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_umount(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_run(const struct ql_cli *cli, struct ql_error *err);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quicklayer push: an image from anywhere, in another format, to a registry. */
+#include "tools/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fetch/fetch.h"
+
+static json_t *layer_json(const struct ql_push_layer *l)
+{
+	return json_pack("{s:o, s:I, s:o, s:I, s:b, s:b, s:o}", "source",
+			 ql_json_digest(&l->source), "source_size",
+			 (json_int_t)l->source_size, "digest",
+			 ql_json_digest(&l->blob), "size", (json_int_t)l->size,
+			 "lazy", l->lazy, "was_there", l->there, "not_lazy",
+			 ql_json_text(l->why));
+}
+
+static json_t *push_json(const char *name, const struct ql_push_result *res,
+			 double seconds)
+{
+	json_t *layers = json_array();
+
+	for (uint32_t i = 0; i < res->n_layers; i++)
+		(void)json_array_append_new(layers,
+					    layer_json(&res->layers[i]));
+	return json_pack("{s:o, s:o, s:I, s:o, s:f}", "name",
+			 ql_json_text(name), "digest",
+			 ql_json_digest(&res->manifest), "bytes_sent",
+			 (json_int_t)res->bytes_sent, "layers", layers,
+			 "seconds", seconds);
+}
+
+static void push_print(const char *name, const struct ql_push_result *res,
+		       double seconds)
+{
+	char text[QL_DIGEST_TEXT + 1];
+	char a[QL_HUMAN];
+	char b[QL_HUMAN];
+	uint64_t from = 0;
+	uint64_t to = 0;
+	uint32_t there = 0;
+
+	for (uint32_t i = 0; i < res->n_layers; i++) {
+		const struct ql_push_layer *l = &res->layers[i];
+
+		from += l->source_size;
+		to += l->size;
+		there += l->there;
+		if (l->why)
+			(void)printf("layer %u is not lazy: %s\n", i + 1,
+				     l->why);
+	}
+	(void)printf("%s\n%s\n", name, ql_digest_text(&res->manifest, text));
+	(void)printf("%u layers of %s, %s before; %u were there, ",
+		     res->n_layers, ql_human_bytes(to, a),
+		     ql_human_bytes(from, b), there);
+	(void)printf("%s sent; %.2f s\n", ql_human_bytes(res->bytes_sent, a),
+		     seconds);
+}
+
+/* A whole number from min to max; an option that was not given is 0. */
+static int number_parse(const char *option, const char *text, uint64_t min,
+			uint64_t max, uint64_t *ret, struct ql_error *err)
+{
+	char *end;
+	unsigned long long n;
+
+	*ret = 0;
+	if (!text)
+		return 0;
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || n < min || n > max)
+		return ql_error_set(err, -EINVAL,
+				    "--%s %s: a number from %" PRIu64
+				    " to %" PRIu64 " is wanted",
+				    option, text, min, max);
+	*ret = n;
+	return 0;
+}
+
+static int options_parse(const struct ql_cli *cli,
+			 struct ql_push_options *options, struct ql_error *err)
+{
+	const char *format = cli->format ? cli->format : "zstd:chunked";
+	uint64_t level = 0;
+	uint64_t chunk = 0;
+	uint64_t jobs = 0;
+	int r = ql_push_format_parse(format, &options->format, err);
+
+	if (r == 0)
+		r = number_parse("level", cli->level, 1,
+				 options->format == QL_PUSH_ZSTD_CHUNKED ? 19
+									 : 9,
+				 &level, err);
+	if (r == 0)
+		r = number_parse("chunk-size", cli->chunk_size, 4 << 10,
+				 16 << 20, &chunk, err);
+	if (r == 0)
+		r = number_parse("parallel", cli->parallel, 1, 16, &jobs, err);
+	options->level = (int)level;
+	options->chunk_size = (uint32_t)chunk;
+	options->jobs = (unsigned int)jobs;
+	return r;
+}
+
+/* How it was called is wrong: an exit status, with the message. */
+static int usage(const struct ql_error *err)
+{
+	(void)fprintf(stderr,
+		      "quicklayer: push: %s; see quicklayer push "
+		      "--help\n",
+		      err->text);
+	return QL_EXIT_USAGE;
+}
+
+static int push(const struct ql_cli *cli, struct ql_push_options *options,
+		const struct ql_ref *from, const struct ql_ref *to,
+		struct ql_push_result *ret_result, struct ql_error *err)
+{
+	struct ql_progress *progress = ql_progress_new(cli->quiet || cli->json);
+	int r;
+
+	options->progress = ql_progress_update;
+	options->arg = progress;
+	r = ql_push(from, to, options, ret_result, err);
+	ql_progress_free(progress);
+	return r;
+}
+
+int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
+{
+	_cleanup_(ql_push_result_release) struct ql_push_result res = { 0 };
+	_cleanup_ref_ struct ql_ref from = { 0 };
+	_cleanup_ref_ struct ql_ref to = { 0 };
+	struct ql_push_options options = {
+		.platform = cli->platform,
+		.plain_http = cli->plain_http,
+		.config_dir = cli->config_dir,
+	};
+	uint64_t start = ql_now_ns();
+	char text[QL_DIGEST_TEXT + 1];
+	double seconds;
+	int r = options_parse(cli, &options, err);
+
+	if (r < 0)
+		return usage(err);
+	r = ql_ref_parse(cli->argv[0], &from, err);
+	if (r == 0)
+		r = ql_ref_parse(cli->argv[1], &to, err);
+	if (r == 0)
+		r = push(cli, &options, &from, &to, &res, err);
+	if (r < 0)
+		return r;
+	seconds = (double)(ql_now_ns() - start) / 1e9;
+	if (cli->json)
+		return ql_out_json(push_json(to.name, &res, seconds), err);
+	if (cli->quiet)
+		(void)printf("%s\n", ql_digest_text(&res.manifest, text));
+	else
+		push_print(to.name, &res, seconds);
+	return 0;
+}
