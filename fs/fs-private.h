@@ -51,6 +51,7 @@ struct ql_fs {
 	const char *mountpoint;	      /* borrowed; while it serves */
 	int signal;		      /* that ended it; 0: unmounted */
 	bool inert_devices;	      /* as in struct ql_mount_options */
+	int record_fd;		      /* borrowed; the same; 0: none */
 	atomic_bool passthrough;  /* cleared by the first open that it fails */
 	atomic_uint requests;	  /* since the start; wraps */
 	void (*ready)(void *arg); /* called once, when the kernel is served */

@@ -23,6 +23,15 @@ struct ql_mount_options {
 	 * (borrowed until the mount serves). */
 	const struct ql_image_info *image;
 	const struct ql_fill_options *fill;
+	/* Each read of a file is written there, as a struct ql_access, in the
+	 * order in which they come; 0: not (borrowed until the mount serves).
+	 * The kernel then reads nothing by itself. */
+	int record_fd;
+};
+
+struct ql_access {
+	uint64_t nid; /* of the inode in the image's tree */
+	uint64_t offset, len;
 };
 
 /*

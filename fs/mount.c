@@ -158,7 +158,7 @@ static void server_main(struct ql_fs *fs, const char *dir,
 			const struct ql_mount_options *options, int pipe_fd)
 {
 	int keep[] = { pipe_fd, ql_store_root_fd(fs->store),
-		       ql_tree_fd(fs->tree) };
+		       ql_tree_fd(fs->tree), fs->record_fd };
 	struct ql_error err = QL_ERROR_INIT;
 	int r;
 
@@ -221,11 +221,13 @@ int ql_mount_fuse(const struct ql_store *store, const struct ql_tree *tree,
 {
 	struct ql_fs fs = { .store = store,
 			    .tree = tree,
-			    .inert_devices = options->inert_devices };
+			    .inert_devices = options->inert_devices,
+			    .record_fd = options->record_fd };
 	_cleanup_free_ char *path = NULL;
 	int r;
 
-	atomic_init(&fs.passthrough, !options->no_passthrough);
+	atomic_init(&fs.passthrough,
+		    !options->no_passthrough && options->record_fd <= 0);
 	r = check_mountpoint(dir, &path, err);
 	if (r < 0)
 		return r;

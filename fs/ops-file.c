@@ -287,6 +287,20 @@ static void read_fill(struct ql_fs *fs, fuse_req_t req,
 	free(rw);
 }
 
+static void record(struct ql_fs *fs, fuse_ino_t ino, size_t size, off_t off)
+{
+	struct ql_access access = { 0 };
+
+	if (fs->record_fd <= 0 || !fs->tree)
+		return;
+	access.nid = ql_ino_nid(ino, ql_tree_root(fs->tree));
+	access.offset = (uint64_t)off;
+	access.len = size;
+	/* The file is opened to append: one write, one record. */
+	if (ql_write_full(fs->record_fd, &access, sizeof(access)) < 0)
+		ql_debug("an access is not recorded");
+}
+
 void ql_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		struct fuse_file_info *fi)
 {
@@ -297,6 +311,7 @@ void ql_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		read_inline(fuse_req_userdata(req), req, ino, size, off);
 		return;
 	}
+	record(fuse_req_userdata(req), ino, size, off);
 	if (file->fill && off >= 0)
 		read_fill(fuse_req_userdata(req), req, file->fill, size, off);
 	else if (file->fd >= 0)
