@@ -214,7 +214,7 @@ int ql_doc_status(struct ql_store *store, json_t **ret_json,
 	_cleanup_json_ json_t *mounts = NULL;
 	struct ql_store_use use;
 	struct statvfs vfs;
-	uint64_t names = 0, avail = 0;
+	uint64_t names = 0, avail;
 	int r = ql_store_usage(store, &use, err);
 
 	if (r == 0)
@@ -225,6 +225,7 @@ int ql_doc_status(struct ql_store *store, json_t **ret_json,
 		return r;
 	if (fstatvfs(ql_store_root_fd(store), &vfs) < 0)
 		return ql_error_errno(err, -errno, "%s", root);
+	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
 	return done(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:O}",
 			      "root", ql_json_text(root), "images",
 			      (json_int_t)use.images, "names",

@@ -21,7 +21,7 @@
 /* Kept free for the catalogue, so that a full disk can still be emptied. */
 #define STORE_RESERVE ((uint64_t)8 << 20)
 
-static char *store_default_root(void)
+char *ql_store_default_root(void)
 {
 	const char *env = getenv("QUICKLAYER_ROOT");
 
@@ -90,7 +90,7 @@ int ql_store_open(const char *root, enum ql_store_mode mode,
 		return ql_error_nomem(err);
 	store->root_fd = -1;
 	store->writable = mode == QL_STORE_WRITE;
-	store->root = root ? strdup(root) : store_default_root();
+	store->root = root ? strdup(root) : ql_store_default_root();
 	if (!store->root)
 		r = ql_error_nomem(err);
 	if (r == 0 && store->writable)

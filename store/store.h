@@ -43,6 +43,8 @@ enum ql_store_mode {
  */
 int ql_store_open(const char *root, enum ql_store_mode mode,
 		  struct ql_store **ret_store, struct ql_error *err);
+/* What root NULL stands for; owned, NULL: out of memory. */
+char *ql_store_default_root(void);
 void ql_store_close(struct ql_store *store);
 QL_DEFINE_CLEANUP(struct ql_store *, ql_store_close)
 

@@ -42,12 +42,13 @@ struct ql_rundir {
 };
 int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 		   struct ql_error *err);
-/* Mounts the image, and an overlay over it (also where the container may not
+/* Mounts the image (what stands at from, in the agent's mount, or by a server
+ * of its own: NULL), and an overlay over it (also where the container may not
  * write: the runtime makes the folders that it mounts on); the folder that is
  * the container's root. */
 int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
-		    const struct ql_tree *tree, char **ret_rootfs,
-		    struct ql_error *err);
+		    const struct ql_tree *tree, const char *from,
+		    char **ret_rootfs, struct ql_error *err);
 /* Unmounts and removes; safe on a zeroed one with fd and lock -1. */
 void ql_rundir_release(struct ql_rundir *dir);
 

@@ -13,32 +13,34 @@ enum { QL_EXIT_OK = 0, QL_EXIT_FAILED = 1, QL_EXIT_USAGE = 2 };
 /* Every option of every command; a command takes those it lists. */
 struct ql_cli {
 	const char *root; /* all borrowed from argv */
-	bool json;
+	const char *socket;
 	const char *platform;
-	bool plain_http;
 	const char *config_dir;
 	const char *format;
 	const char *level;
 	const char *chunk_size;
 	const char *parallel;
-	bool quiet;
-	bool foreground;
 	const char *mode;
-	bool no_passthrough;
-	bool lazy;
-	bool recursive;
-	bool long_format;
-	bool read_only;
-	bool tty;
 	const char *network;
 	const char *runtime;
 	const char *user;
 	const char *workdir;
 	const char **env; /* owned; n_env of them */
 	size_t n_env;
+	char **argv; /* operands */
+	int argc;
+	bool no_agent;
+	bool json;
+	bool plain_http;
+	bool quiet;
+	bool foreground;
+	bool no_passthrough;
+	bool lazy;
+	bool recursive;
+	bool long_format;
+	bool read_only;
+	bool tty;
 	bool brief;
-	int argc; /* operands */
-	char **argv;
 };
 
 struct ql_command {
@@ -70,6 +72,40 @@ char *ql_human_bytes(uint64_t bytes, char buf[QL_HUMAN]);
 char *ql_human_ago(uint64_t when, char buf[32]);
 /* Bytes of a name on a terminal: control characters as \ooo; owned. */
 char *ql_human_name(const char *name, size_t len);
+
+/* ---- agent-client.c: the agent, asked by HTTP ---- */
+
+struct ql_client {
+	char *socket;	  /* owned, as all these */
+	char *root;	  /* that it serves */
+	char *mountpoint; /* of every image */
+};
+/* The agent that serves the command line's root, or that was named; *ret_client
+ * (freed by ql_client_free()) is NULL where there is none and none was named.
+ */
+int ql_client_find(const struct ql_cli *cli, struct ql_client **ret_client,
+		   struct ql_error *err);
+void ql_client_free(struct ql_client *client);
+QL_DEFINE_CLEANUP(struct ql_client *, ql_client_free)
+/* Asks for prefix, image (may be NULL) and suffix; the answer's document. */
+int ql_client_ask(const struct ql_client *client, const char *method,
+		  const char *prefix, const char *image, const char *suffix,
+		  json_t **ret_json, struct ql_error *err);
+/* *ret_json: as of ql_doc_pull(). */
+int ql_client_pull(const struct ql_client *client, const struct ql_cli *cli,
+		   const char *text, unsigned int parallel, json_t **ret_json,
+		   struct ql_error *err);
+
+/* ---- back.c: an agent, or the store itself ---- */
+
+struct ql_back {
+	struct ql_client *client; /* owned; NULL: there is no agent */
+	struct ql_store *store;	  /* owned; NULL: there is */
+};
+int ql_back_open(const struct ql_cli *cli, enum ql_store_mode mode,
+		 struct ql_back *ret_back, struct ql_error *err);
+void ql_back_release(struct ql_back *back);
+#define _cleanup_back_ __attribute__((cleanup(ql_back_release)))
 
 /* ---- out.c ---- */
 
@@ -106,6 +142,8 @@ int ql_cmd_inspect(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_ls(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_cat(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_rmi(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_pin(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_unpin(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_status(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_diff(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err);

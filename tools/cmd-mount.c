@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/fs.h"
 
@@ -15,10 +16,38 @@ static int mount_check_mode(const char *mode, struct ql_error *err)
 			    mode);
 }
 
+/* A mount with settings of its own has a server of its own; so has one by
+ * anyone but root, who alone may bind. */
+static bool mount_own(const struct ql_cli *cli)
+{
+	return cli->foreground || cli->no_passthrough || geteuid() != 0;
+}
+
+/* Mounts what the agent shows.  1: its mount is not to be seen from here. */
+static int mount_by_agent(const struct ql_cli *cli,
+			  const struct ql_client *client, struct ql_error *err)
+{
+	_cleanup_json_ json_t *json = NULL;
+	_cleanup_free_ char *from = NULL;
+	int r = ql_client_ask(client, "GET", "/v1/images/", cli->argv[0], "",
+			      &json, err);
+
+	if (r < 0)
+		return r;
+	from = ql_strf("%s/by-digest/%s", client->mountpoint,
+		       ql_json_opt_string(json, "digest", ""));
+	if (!from)
+		return ql_error_nomem(err);
+	if (access(from, F_OK) < 0)
+		return 1;
+	return ql_mount_bind(from, cli->argv[1], err);
+}
+
 int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err)
 {
 	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	_cleanup_(ql_client_freep) struct ql_client *client = NULL;
 	_cleanup_free_ char *name = NULL;
 	struct ql_digest manifest;
 	char text[QL_DIGEST_TEXT + 1];
@@ -29,7 +58,16 @@ int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err)
 	int r = mount_check_mode(cli->mode, err);
 
 	if (r == 0)
-		r = ql_store_open(cli->root, QL_STORE_READ, &store, err);
+		r = ql_client_find(cli, &client, err);
+	if (r == 0 && client && !mount_own(cli)) {
+		r = mount_by_agent(cli, client, err);
+		if (r <= 0)
+			return r;
+		r = 0;
+	}
+	if (r == 0)
+		r = ql_store_open(client ? client->root : cli->root,
+				  QL_STORE_READ, &store, err);
 	if (r == 0)
 		r = ql_find_image(store, cli->argv[0], &manifest, &name, err);
 	if (r == 0)

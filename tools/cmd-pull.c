@@ -6,45 +6,38 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "fetch/fetch.h"
+#include "fs/fs.h"
 #include "tools/pull.h"
 
-static json_t *pull_json(const char *name, const struct ql_pull_result *res,
-			 double seconds)
+static uint64_t number(const json_t *json, const char *key)
 {
-	return json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
-			 "s:f}",
-			 "name", ql_json_text(name), "digest",
-			 ql_json_digest(&res->manifest), "up_to_date",
-			 res->up_to_date, "layers_fetched",
-			 (json_int_t)res->layers_fetched, "layers_here",
-			 (json_int_t)res->layers_here, "bytes_fetched",
-			 (json_int_t)res->bytes_fetched, "new_files",
-			 (json_int_t)res->new_objects, "new_bytes",
-			 (json_int_t)res->new_bytes, "shared_files",
-			 (json_int_t)res->dup_objects, "shared_bytes",
-			 (json_int_t)res->dup_bytes, "seconds", seconds);
+	json_int_t n = json_integer_value(json_object_get(json, key));
+
+	return n < 0 ? 0 : (uint64_t)n;
 }
 
-static void pull_print(const char *name, const struct ql_pull_result *res,
-		       double seconds)
+static void pull_print(const json_t *json)
 {
-	char text[QL_DIGEST_TEXT + 1];
 	char a[QL_HUMAN];
 	char b[QL_HUMAN];
 	char c[QL_HUMAN];
 
-	(void)printf("%s\n%s\n", name, ql_digest_text(&res->manifest, text));
-	if (res->up_to_date) {
+	(void)printf("%s\n%s\n", ql_json_opt_string(json, "name", "?"),
+		     ql_json_opt_string(json, "digest", "?"));
+	if (json_is_true(json_object_get(json, "up_to_date"))) {
 		(void)printf("was here\n");
 		return;
 	}
-	(void)printf("%u layers fetched (%s), %u were here; %" PRIu64
-		     " files written (%s), %" PRIu64 " shared (%s); %.2f s\n",
-		     res->layers_fetched, ql_human_bytes(res->bytes_fetched, a),
-		     res->layers_here, res->new_objects,
-		     ql_human_bytes(res->new_bytes, b), res->dup_objects,
-		     ql_human_bytes(res->dup_bytes, c), seconds);
+	(void)printf("%" PRIu64 " layers fetched (%s), %" PRIu64
+		     " were here; %" PRIu64 " files written (%s), %" PRIu64
+		     " shared (%s); %.2f s\n",
+		     number(json, "layers_fetched"),
+		     ql_human_bytes(number(json, "bytes_fetched"), a),
+		     number(json, "layers_here"), number(json, "new_files"),
+		     ql_human_bytes(number(json, "new_bytes"), b),
+		     number(json, "shared_files"),
+		     ql_human_bytes(number(json, "shared_bytes"), c),
+		     json_number_value(json_object_get(json, "seconds")));
 }
 
 static int pull_parallel(const struct ql_cli *cli, unsigned int *ret,
@@ -67,53 +60,63 @@ static int pull_parallel(const struct ql_cli *cli, unsigned int *ret,
 	return 0;
 }
 
-int ql_pull_image(const struct ql_cli *cli, struct ql_store *store,
-		  const char *text, struct ql_pull_result *ret_result,
-		  char **ret_name, struct ql_error *err)
+static int pull_here(const struct ql_cli *cli, struct ql_store *store,
+		     const char *text, unsigned int parallel, json_t **ret_json,
+		     struct ql_error *err)
 {
 	_cleanup_ref_ struct ql_ref ref = { 0 };
 	struct ql_pull_options options = {
 		.platform = cli->platform,
 		.plain_http = cli->plain_http,
 		.config_dir = cli->config_dir,
+		.parallel = parallel,
+		.progress = ql_progress_update,
 	};
-	struct ql_progress *progress;
+	struct ql_pull_result res;
+	uint64_t start = ql_now_ns();
 	int r = ql_ref_parse(text, &ref, err);
 
-	if (r == 0)
-		r = pull_parallel(cli, &options.parallel, err);
 	if (r < 0)
 		return r;
-	progress = ql_progress_new(cli->quiet || cli->json);
-	options.progress = ql_progress_update;
-	options.arg = progress;
-	r = ql_pull(store, &ref, &options, ret_result, err);
-	ql_progress_free(progress);
-	if (r == 0)
-		*ret_name = ql_take_ptr(ref.name);
-	return r;
+	options.arg = ql_progress_new(cli->quiet || cli->json);
+	r = ql_pull(store, &ref, &options, &res, err);
+	ql_progress_free(options.arg);
+	if (r < 0)
+		return r;
+	*ret_json = ql_doc_pull(ref.name, &res,
+				(double)(ql_now_ns() - start) / 1e9);
+	return *ret_json ? 0 : ql_error_nomem(err);
+}
+
+int ql_pull_image(const struct ql_cli *cli, const struct ql_back *back,
+		  const char *text, json_t **ret_json, struct ql_error *err)
+{
+	unsigned int parallel;
+	int r = pull_parallel(cli, &parallel, err);
+
+	if (r < 0)
+		return r;
+	return back->client ? ql_client_pull(back->client, cli, text, parallel,
+					     ret_json, err)
+			    : pull_here(cli, back->store, text, parallel,
+					ret_json, err);
 }
 
 int ql_cmd_pull(const struct ql_cli *cli, struct ql_error *err)
 {
-	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
-	_cleanup_free_ char *name = NULL;
-	struct ql_pull_result res;
-	char text[QL_DIGEST_TEXT + 1];
-	uint64_t start = ql_now_ns();
-	double seconds;
-	int r = ql_store_open(cli->root, QL_STORE_WRITE, &store, err);
+	_cleanup_back_ struct ql_back back = { 0 };
+	_cleanup_json_ json_t *json = NULL;
+	int r = ql_back_open(cli, QL_STORE_WRITE, &back, err);
 
 	if (r == 0)
-		r = ql_pull_image(cli, store, cli->argv[0], &res, &name, err);
+		r = ql_pull_image(cli, &back, cli->argv[0], &json, err);
 	if (r < 0)
 		return r;
-	seconds = (double)(ql_now_ns() - start) / 1e9;
 	if (cli->json)
-		return ql_out_json(pull_json(name, &res, seconds), err);
+		return ql_out_json(ql_take_ptr(json), err);
 	if (cli->quiet)
-		(void)printf("%s\n", ql_digest_text(&res.manifest, text));
+		(void)printf("%s\n", ql_json_opt_string(json, "digest", "?"));
 	else
-		pull_print(name, &res, seconds);
+		pull_print(json);
 	return 0;
 }

@@ -2,53 +2,53 @@
 /* quicklayer rmi: names go, and with the last name the image. */
 #include "tools/cli.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-static int rmi_one(const struct ql_cli *cli, struct ql_store *store,
-		   const char *text, json_t *list, struct ql_error *err)
-{
-	_cleanup_free_ char *name = NULL;
-	struct ql_remove_stats stats;
-	struct ql_digest manifest;
-	char size[QL_HUMAN];
-	int r = ql_find_image(store, text, &manifest, &name, err);
+#include "fs/fs.h"
 
-	if (r < 0)
-		return r;
-	r = ql_image_remove(store, name, &manifest, &stats, err);
-	if (r < 0)
-		return ql_error_prefix(err, "%s", text);
-	if (cli->json)
-		return json_array_append_new(
-			       list,
-			       json_pack("{s:o, s:o, s:b, s:I, s:I}", "image",
-					 ql_json_text(text), "digest",
-					 ql_json_digest(&manifest), "removed",
-					 !stats.untagged_only, "files",
-					 (json_int_t)stats.objects, "bytes",
-					 (json_int_t)stats.bytes)) < 0
-			       ? ql_error_nomem(err)
-			       : 0;
-	if (stats.untagged_only)
+static void print_removed(const char *text, const json_t *json)
+{
+	json_int_t files = json_integer_value(json_object_get(json, "files"));
+	json_int_t bytes = json_integer_value(json_object_get(json, "bytes"));
+	char size[QL_HUMAN];
+
+	if (!json_is_true(json_object_get(json, "removed")))
 		(void)printf("%s: the name is gone, the image has others\n",
 			     text);
 	else
-		(void)printf("%s: removed, %" PRIu64 " files (%s) freed\n",
-			     text, stats.objects,
-			     ql_human_bytes(stats.bytes, size));
+		(void)printf("%s: removed, %" PRId64 " files (%s) freed\n",
+			     text, (int64_t)files,
+			     ql_human_bytes((uint64_t)bytes, size));
+}
+
+static int rmi_one(const struct ql_cli *cli, const struct ql_back *back,
+		   const char *text, json_t *list, struct ql_error *err)
+{
+	_cleanup_json_ json_t *json = NULL;
+	int r = back->client
+			? ql_client_ask(back->client, "DELETE", "/v1/images/",
+					text, "", &json, err)
+			: ql_doc_remove(back->store, text, NULL, NULL, &json,
+					err);
+
+	if (r < 0)
+		return r;
+	if (cli->json)
+		return json_array_append(list, json) < 0 ? ql_error_nomem(err)
+							 : 0;
+	print_removed(text, json);
 	return 0;
 }
 
 int ql_cmd_rmi(const struct ql_cli *cli, struct ql_error *err)
 {
-	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
+	_cleanup_back_ struct ql_back back = { 0 };
 	_cleanup_json_ json_t *list = cli->json ? json_array() : NULL;
-	int r = ql_store_open(cli->root, QL_STORE_WRITE, &store, err);
+	int r = ql_back_open(cli, QL_STORE_WRITE, &back, err);
 
 	for (int i = 0; i < cli->argc && r == 0; i++)
-		r = rmi_one(cli, store, cli->argv[i], list, err);
+		r = rmi_one(cli, &back, cli->argv[i], list, err);
 	if (r < 0)
 		return r;
 	return cli->json ? ql_out_json(ql_take_ptr(list), err) : 0;

@@ -63,6 +63,10 @@ static const struct option_def defs[] = {
 	  AT(workdir) },
 	{ 'e', 'e', "env", "NAME=VALUE", "set a variable; may be repeated",
 	  SIZE_MAX },
+	{ 'k', 0, "socket", "PATH",
+	  "the agent's (QUICKLAYER_SOCKET, or by the root)", AT(socket) },
+	{ 'A', 0, "no-agent", NULL, "do it here, not by a running agent",
+	  AT(no_agent) },
 	{ 'b', 'q', "brief", NULL, "print nothing, only the exit status",
 	  AT(brief) },
 };

@@ -3,12 +3,10 @@
 #ifndef QL_TOOLS_PULL_H
 #define QL_TOOLS_PULL_H
 
-#include "fetch/fetch.h"
 #include "tools/cli.h"
 
-/* *ret_name (owned): the name that the image is recorded under. */
-int ql_pull_image(const struct ql_cli *cli, struct ql_store *store,
-		  const char *text, struct ql_pull_result *ret_result,
-		  char **ret_name, struct ql_error *err);
+/* *ret_json: as of ql_doc_pull(); the caller's. */
+int ql_pull_image(const struct ql_cli *cli, const struct ql_back *back,
+		  const char *text, json_t **ret_json, struct ql_error *err);
 
 #endif

@@ -169,8 +169,8 @@ static int rundir_overlay(const struct ql_rundir *dir, const char *merged,
 }
 
 int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
-		    const struct ql_tree *tree, char **ret_rootfs,
-		    struct ql_error *err)
+		    const struct ql_tree *tree, const char *from,
+		    char **ret_rootfs, struct ql_error *err)
 {
 	_cleanup_free_ char *lower = ql_path_join(dir->path, "lower");
 	_cleanup_free_ char *merged = ql_path_join(dir->path, "merged");
@@ -180,7 +180,8 @@ int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
 
 	if (!lower || !merged)
 		return ql_error_nomem(err);
-	r = ql_mount_fuse(store, tree, lower, &options, err);
+	r = from ? ql_mount_bind(from, lower, err)
+		 : ql_mount_fuse(store, tree, lower, &options, err);
 	if (r == 0)
 		r = rundir_overlay(dir, merged, err);
 	if (r == 0)
