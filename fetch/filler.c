@@ -65,9 +65,11 @@ static int run_from(struct ql_filler *f, struct ql_fill_run *run,
 		r = ql_fill_sink_new(f, run->toc, &sink, err);
 	if (r < 0)
 		return r;
-	r = ql_fill_decode(f, run, in, sink, &done, err);
 	(void)pthread_mutex_lock(&f->lock);
 	f->stats.requests++;
+	(void)pthread_mutex_unlock(&f->lock);
+	r = ql_fill_decode(f, run, in, sink, &done, err);
+	(void)pthread_mutex_lock(&f->lock);
 	ql_fill_queue_done(run->toc, run->first, done);
 	(void)pthread_mutex_unlock(&f->lock);
 	run->first += done;
