@@ -505,6 +505,30 @@ int ql_gzip_new(struct ql_input *in, struct ql_stream **ret_stream,
 int ql_zstd_new(struct ql_input *in, struct ql_stream **ret_stream,
 		struct ql_error *err);
 
+/* ---- spandecode.c: from spans of a blob to what they decode to ---- */
+
+struct ql_span_io {
+	/* More of the blob: up to len bytes, 0 at its end, or a negative
+	 * errno. */
+	ssize_t (*read)(void *arg, void *buf, size_t len, struct ql_error *err);
+	/* What came out, in order; 0 or a negative errno. */
+	int (*write)(void *arg, const void *data, size_t len,
+		     struct ql_error *err);
+	void *arg; /* borrowed */
+};
+struct ql_span_decoder;
+/* offset: in the blob, of the first byte that io gives. */
+int ql_span_decoder_new(const struct ql_span_io *io, uint64_t offset,
+			struct ql_span_decoder **ret_d, struct ql_error *err);
+void ql_span_decoder_free(struct ql_span_decoder *d); /* NULL is fine */
+QL_DEFINE_CLEANUP(struct ql_span_decoder *, ql_span_decoder_free)
+/* Spans in ascending order; exactly raw_len bytes come out of each.  -EBADMSG:
+ * it does not decode so. */
+int ql_span_decode(struct ql_span_decoder *d, const struct ql_toc_span *span,
+		   struct ql_error *err);
+/* Where the blob has to be read from for it. */
+uint64_t ql_span_start(const struct ql_toc_span *span);
+
 /* ---- resolve.c ---- */
 
 struct ql_resolved {
