@@ -50,6 +50,7 @@ net_up()
 	for ns in "$NET_CLIENT" "$NET_SERVER"; do
 		ip netns add "$ns" || bail "no network namespaces here"
 	done
+	rm -f "$TMP/link.log" # the last link's "ready"
 	lab_start link "$B/tests/lab/delay" --rate "$1" --rtt "$2" \
 		${3:+--queue "$3"} "$NET_CLIENT/ql0" "$NET_SERVER/ql0"
 	NET_PID=$LAB_PID
