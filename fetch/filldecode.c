@@ -52,13 +52,11 @@ int ql_fill_run_range(const struct ql_toc *toc, uint32_t first, uint32_t n,
 		      uint64_t *ret_len)
 {
 	struct ql_toc_span a, b;
-	int r = ql_toc_span(toc, first, &a);
 
-	if (r == 0)
-		r = ql_toc_span(toc, first + n - 1, &b);
-	if (r == 0)
-		r = ql_toc_blob(toc, a.blob, ret_blob);
-	if (r < 0 || b.blob != a.blob || b.offset + b.len <= a.offset)
+	if (ql_toc_span(toc, first, &a) < 0 ||
+	    ql_toc_span(toc, first + n - 1, &b) < 0 ||
+	    ql_toc_blob(toc, a.blob, ret_blob) < 0 || b.blob != a.blob ||
+	    b.offset + b.len <= a.offset)
 		return -EBADMSG;
 	*ret_offset = ql_span_start(&a);
 	*ret_len = b.offset + b.len - *ret_offset;
