@@ -13,27 +13,36 @@
 
 #include "store/base/error.h"
 
-static int hex_nibble(char c)
+enum { NO_DIGIT = 16 };
+
+/* Digits are random: arithmetic, since branches would be mispredicted. */
+static unsigned int hex_nibble(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
+	unsigned int digit = (unsigned int)(uint8_t)c - '0';
+	unsigned int letter = (unsigned int)(uint8_t)c - 'a';
+
+	letter = letter < 6 ? letter + 10 : NO_DIGIT;
+	return digit < 10 ? digit : letter;
 }
 
 int ql_digest_from_hex(const char *hex, struct ql_digest *ret_digest)
 {
 	struct ql_digest d;
+	unsigned int all = 0;
 
-	for (size_t i = 0; i < QL_DIGEST_BYTES; i++) {
-		int hi = hex_nibble(hex[2 * i]);
-		int lo = hi < 0 ? -1 : hex_nibble(hex[2 * i + 1]);
+	/* A NUL is no digit: what is shorter is not read past its end. */
+	for (size_t i = 0; i < QL_DIGEST_BYTES && all < NO_DIGIT; i++) {
+		unsigned int hi = hex_nibble(hex[2 * i]);
+		unsigned int lo = NO_DIGIT;
 
-		if (lo < 0)
-			return -EINVAL;
+		if (hi < NO_DIGIT)
+			lo = hex_nibble(hex[2 * i + 1]);
+
+		all |= hi | lo;
 		d.bytes[i] = (uint8_t)(hi << 4 | lo);
 	}
+	if (all >= NO_DIGIT)
+		return -EINVAL;
 	*ret_digest = d;
 	return 0;
 }
