@@ -92,6 +92,38 @@ int ql_document_kind(const char *data, size_t len, const char *media_type,
 	return 0;
 }
 
+/*
+ * containerd/stargz-snapshotter, docs/estargz.md and zstdchunked; containers/
+ * storage, pkg/chunked, whose annotations began with "io.containers." before
+ * its 1.44.
+ */
+static const char *const note_names[QL_NOTES] = {
+	[QL_NOTE_JSON_SUM] = "containerd.io/snapshot/stargz/toc.digest",
+	[QL_NOTE_CHUNKED_SUM] =
+		"io.github.containers.zstd-chunked.manifest-checksum",
+	[QL_NOTE_CHUNKED_POS] =
+		"io.github.containers.zstd-chunked.manifest-position",
+	[QL_NOTE_CHUNKED0_SUM] = "io.containers.zstd-chunked.manifest-checksum",
+	[QL_NOTE_CHUNKED0_POS] = "io.containers.zstd-chunked.manifest-position",
+};
+
+static int notes_parse(const json_t *obj, struct ql_descriptor *d,
+		       struct ql_error *err)
+{
+	const json_t *notes = json_object_get(obj, "annotations");
+
+	for (size_t i = 0; i < QL_NOTES; i++) {
+		const char *v = ql_json_opt_string(notes, note_names[i], NULL);
+
+		if (!v)
+			continue;
+		d->notes[i] = strdup(v);
+		if (!d->notes[i])
+			return ql_error_nomem(err);
+	}
+	return 0;
+}
+
 static int urls_parse(const json_t *obj, struct ql_descriptor *d,
 		      struct ql_error *err)
 {
@@ -134,6 +166,8 @@ int ql_descriptor_parse(const json_t *obj, struct ql_descriptor *ret_d,
 		r = ql_digest_parse(digest, &d.digest, err);
 	if (r == 0)
 		r = urls_parse(obj, &d, err);
+	if (r == 0)
+		r = notes_parse(obj, &d, err);
 	if (r < 0)
 		return r;
 	d.media_type = strdup(type);
@@ -149,6 +183,8 @@ void ql_descriptor_release(struct ql_descriptor *d)
 	for (size_t i = 0; i < d->n_urls; i++)
 		free(d->urls[i]);
 	free(d->urls);
+	for (size_t i = 0; i < QL_NOTES; i++)
+		free(d->notes[i]);
 	free(d->media_type);
 	*d = (struct ql_descriptor){ 0 };
 }
