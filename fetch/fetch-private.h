@@ -3,8 +3,8 @@
  * What the files of fetch/ offer each other, grouped by the file that owns
  * it.  Order of dependence, each on those before it: ref, status, url; http;
  * settings, credentials, wwwauth, auth; manifest, platform; the three sources
- * (registry, ocidir, dockerarchive); decompress; toclocate, tocsection, tocjson,
- * tocdraft, lazylayer; resolve; pull.
+ * (registry, ocidir, dockerarchive); decompress; toclocate, tocsection,
+ * tocjson, tocdraft, lazylayer; resolve; pull.
  *
  * Locks: each of http, auth and pull has one of its own; auth's is held over
  * requests (so that one thread alone fetches a token), http's never over a

@@ -439,13 +439,36 @@ static int check_files(const struct ql_toc *toc)
 	return 0;
 }
 
+/* The order ascends, by raw position and number, so that each is in it. */
+static int check_chunks(const struct ql_toc *toc)
+{
+	uint32_t at, last = 0, span;
+	struct ql_toc_chunk chunk;
+	uint64_t before = 0;
+
+	for (uint32_t k = 0; k < toc->n_chunks; k++) {
+		int r = ql_toc_ordered(toc, k, &at);
+
+		if (r == 0)
+			r = ql_toc_chunk(toc, at, &chunk);
+		if (r < 0)
+			return r;
+		if (k > 0 &&
+		    (chunk.raw < before || (chunk.raw == before && at <= last)))
+			return -EBADMSG;
+		if (ql_toc_span_at(toc, chunk.raw, &span) < 0)
+			return -EBADMSG;
+		before = chunk.raw;
+		last = at;
+	}
+	return 0;
+}
+
 static int check_rows(const struct ql_toc *toc)
 {
-	struct ql_toc_chunk chunk;
 	struct ql_toc_span span;
 	struct ql_toc_blob blob;
 	uint64_t before = 0;
-	uint32_t at;
 	int r = check_files(toc);
 
 	for (uint32_t i = 0; i < toc->n_blobs && r == 0; i++)
@@ -456,18 +479,7 @@ static int check_rows(const struct ql_toc *toc)
 			r = -EBADMSG;
 		before = r == 0 ? span.raw + span.raw_len : 0;
 	}
-	before = 0;
-	for (uint32_t k = 0; k < toc->n_chunks && r == 0; k++) {
-		r = ql_toc_ordered(toc, k, &at);
-		if (r == 0)
-			r = ql_toc_chunk(toc, at, &chunk);
-		if (r == 0 && chunk.raw < before)
-			r = -EBADMSG;
-		before = r == 0 ? chunk.raw : 0;
-		if (r == 0 && ql_toc_span_at(toc, chunk.raw, &at) < 0)
-			r = -EBADMSG;
-	}
-	return r;
+	return r < 0 ? r : check_chunks(toc);
 }
 
 int ql_toc_check(const struct ql_toc *toc, struct ql_error *err)
