@@ -77,7 +77,8 @@ echo small >"$TMP/www/small"
 
 for ms in 0 20 60 150; do
 	net_up 100 "$ms"
-	between "$(rtt)" "$ms" "$(awk "BEGIN { print $ms + 2 }")" \
+	# Not less, and at most 2 ms or 5 % more.
+	between "$(rtt)" "$ms" $((ms + (ms > 40 ? ms / 20 : 2))) \
 		"round trip of $ms ms"
 	case $ms in
 	20 | 150)
