@@ -499,23 +499,72 @@ enum ql_compression ql_compression_sniff(const uint8_t *data, size_t len);
 /* Over `inner` (taken on success): inflated as its first bytes ask for. */
 int ql_decompress(struct ql_stream *inner, struct ql_stream **ret_stream,
 		  struct ql_error *err);
+/* The same, and the blob's spans go to `spans` (borrowed for the stream's
+ * life; NULL: none) by the thread that reads; all, once the end was read. */
+struct ql_spans;
+int ql_decompress_spans(struct ql_stream *inner, struct ql_spans *spans,
+			struct ql_stream **ret_stream, struct ql_error *err);
 
 /* A reader over a stream that can look ahead; for the decompressors. */
 struct ql_input {
 	struct ql_stream *inner; /* owned */
 	uint8_t *data;		 /* owned, QL_INPUT_SIZE */
 	size_t pos, len;
+	uint64_t end; /* of data[len] in the stream */
 	bool ended;
 };
 enum { QL_INPUT_SIZE = 64 << 10 };
 /* Reads more where nothing is left.  1: there is some; 0: the end. */
 int ql_input_fill(struct ql_input *in, struct ql_error *err);
+/* Where in the stream data[pos] is. */
+uint64_t ql_input_pos(const struct ql_input *in);
 void ql_input_release(struct ql_input *in);
 /* Both take what is in `in`, on success, and leave it empty. */
-int ql_gzip_new(struct ql_input *in, struct ql_stream **ret_stream,
-		struct ql_error *err);
-int ql_zstd_new(struct ql_input *in, struct ql_stream **ret_stream,
-		struct ql_error *err);
+int ql_gzip_new(struct ql_input *in, struct ql_spans *spans,
+		struct ql_stream **ret_stream, struct ql_error *err);
+int ql_zstd_new(struct ql_input *in, struct ql_spans *spans,
+		struct ql_stream **ret_stream, struct ql_error *err);
+
+/* ---- spans.c: where a blob can be entered ---- */
+
+enum { QL_SPAN_WINDOW_MAX = 36 << 10 }; /* bytes, compressed */
+
+struct ql_spans {
+	struct ql_toc_writer *toc; /* borrowed */
+	struct ql_digest blob;
+	uint64_t size; /* of the blob */
+	bool open;     /* a span has begun */
+	bool failed;   /* no more are added */
+	struct ql_toc_span next;
+	struct ql_buf window; /* of it */
+};
+void ql_spans_init(struct ql_spans *spans, struct ql_toc_writer *toc,
+		   const struct ql_digest *blob, uint64_t blob_size);
+void ql_spans_release(struct ql_spans *spans);
+/* First of all: what the blob is compressed by. */
+void ql_spans_codec(struct ql_spans *spans, enum ql_codec codec);
+/* A span begins: offset, bits, checkpoint, raw and window (copied) are the
+ * caller's.  The one before ends there. */
+void ql_spans_begin(struct ql_spans *spans, const struct ql_toc_span *at);
+/* The last one ends. */
+void ql_spans_end(struct ql_spans *spans, uint64_t offset, uint64_t raw);
+/* How much the span that has begun decodes to, up to raw. */
+uint64_t ql_spans_raw(const struct ql_spans *spans, uint64_t raw);
+
+/* ---- gzipindex.c: checkpoints, while a blob is inflated ---- */
+
+struct ql_gzip_index;
+struct inflate_state;
+int ql_gzip_index_new(struct ql_spans *spans, struct ql_gzip_index **ret_ix,
+		      struct ql_error *err);
+void ql_gzip_index_free(struct ql_gzip_index *ix); /* NULL is fine */
+/* A member begins at this offset of the blob; the blob ends. */
+void ql_gzip_index_member(struct ql_gzip_index *ix, uint64_t offset);
+void ql_gzip_index_end(struct ql_gzip_index *ix, uint64_t offset);
+/* isal_inflate(), which may leave more of its input than that would; pos: of
+ * state->next_in in the blob. */
+int ql_gzip_index_inflate(struct ql_gzip_index *ix, struct inflate_state *state,
+			  uint64_t pos);
 
 /* ---- spandecode.c: from spans of a blob to what they decode to ---- */
 
@@ -737,7 +786,8 @@ bool ql_spool_ended(struct ql_spool *s); /* all of it came, or it failed */
 
 /* The repository alone, owned: "docker.io/library/redis", "oci:/dir"; NULL: out
  * of memory, or none that can be asked again. */
-char *ql_ref_repository(const struct ql_ref *ref);
+char *ql_ref_repository(const struct ql_ref *ref, bool plain_http);
+#define QL_PLAIN_PREFIX "http://" /* of one that is to be asked so */
 
 /* ---- pull.c ---- */
 

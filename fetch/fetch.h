@@ -97,6 +97,8 @@ struct ql_pull_options {
 	/* With lazy: goes on with what a start needs when the pull has
 	 * returned (borrowed); or NULL. */
 	struct ql_filler *filler;
+	/* Make no tables of contents of the layers that are read whole. */
+	bool no_index;
 	ql_pull_progress_fn *progress; /* may be NULL */
 	void *arg;
 	/* Set by another thread, at most a stalled connection's timeout later
@@ -171,6 +173,30 @@ void ql_fill_image_close(struct ql_fill_image *image);
 QL_DEFINE_CLEANUP(struct ql_fill_image *, ql_fill_image_close)
 /* Fetches all that is missing, in the background. */
 void ql_fill_image_rest(struct ql_fill_image *image);
+/* The same for an image that nobody has opened, until all of it is here.  Twice
+ * is as once. */
+int ql_filler_rest(struct ql_filler *filler, const struct ql_image_info *info,
+		   struct ql_error *err);
+/* Ends that, for an image that is to be removed. */
+void ql_filler_forget(struct ql_filler *filler,
+		      const struct ql_digest *manifest);
+/* What is here may be less than the image: a mount of it needs a filler. */
+bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info);
+/* Fetches all of an image's content that is missing, and waits for it.
+ * -EIO: something could not be had in time. */
+int ql_fill_all(struct ql_store *store, const struct ql_image_info *info,
+		const struct ql_fill_options *options, struct ql_error *err);
+/* The same for one object. */
+int ql_fill_object(struct ql_store *store, const struct ql_image_info *info,
+		   const struct ql_digest *object,
+		   const struct ql_fill_options *options, struct ql_error *err);
+/* The same for what a trace names.  *ret_missing: its items that name no file
+ * of the image. */
+int ql_fill_trace(struct ql_store *store, const struct ql_image_info *info,
+		  const struct ql_trace *trace,
+		  const struct ql_fill_options *options, size_t *ret_missing,
+		  struct ql_error *err);
+void ql_filler_set_rate(struct ql_filler *filler, uint64_t background_rate);
 /* Waits (at most so many ns) until nothing is missing. */
 bool ql_fill_image_here(struct ql_fill_image *image, uint64_t wait_ns);
 

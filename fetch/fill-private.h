@@ -134,6 +134,7 @@ struct ql_filler {
 	struct ql_fill_sources *sources; /* owned; has its own lock */
 	struct ql_fill_spool *spools;	 /* owned */
 	struct ql_fill_stats stats;
+	struct ql_error last_error;
 	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
 	uint64_t budget_at;	/* ns: when more may be fetched */
 	unsigned int n_threads; /* workers that run */
@@ -157,7 +158,9 @@ struct ql_fill_image {
 	size_t n_tocs;
 
 	/* Under the filler's lock: the rest that is fetched. */
-	bool rest;	     /* it is */
+	bool rest; /* it is */
+	bool own;  /* the filler's: closed when nothing is missing */
+	struct ql_digest manifest;
 	bool here;	     /* a pass found nothing missing */
 	size_t at_toc;	     /* where the pass is */
 	uint32_t at_chunk;   /* in raw order */
@@ -165,6 +168,9 @@ struct ql_fill_image {
 	uint64_t not_before; /* ns */
 	uint64_t chunks_before;
 };
+
+/* What failed last, as text that stays for as long as the filler is idle. */
+const char *ql_filler_last_error(struct ql_filler *f);
 
 /* All under the lock. */
 struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,
@@ -199,6 +205,8 @@ void ql_fill_waiters_tell(struct ql_fill_waiter *list);
 
 /* ---- fillimage.c ---- */
 
+/* Under the lock: closes the filler's own images of which all is here. */
+void ql_fill_images_sweep(struct ql_filler *f);
 /* Under the lock (or alone): frees the tables that nobody uses. */
 void ql_fill_tocs_sweep(struct ql_filler *f);
 

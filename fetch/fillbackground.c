@@ -125,5 +125,6 @@ bool ql_fill_background_look(struct ql_filler *f)
 		if (f->queue.bytes[QL_FILL_BACKGROUND] >= AHEAD)
 			break;
 	}
+	ql_fill_images_sweep(f);
 	return any;
 }

@@ -89,6 +89,9 @@ static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
 			break;
 		if (r < 0) {
 			last = r;
+			(void)pthread_mutex_lock(&f->lock);
+			f->last_error = err;
+			(void)pthread_mutex_unlock(&f->lock);
 			ql_debug("msg=\"fetch failed\" error=%d text=\"%s\"", r,
 				 err.text);
 		}
@@ -408,6 +411,8 @@ void ql_filler_free(struct ql_filler *f)
 		f->settling = file->dirty_next;
 		ql_fill_file_put(f, file);
 	}
+	while (f->images) /* its own */
+		ql_fill_image_close(f->images);
 	ql_fill_spools_free(f);
 	ql_fill_queue_release(&f->queue);
 	ql_fill_tocs_sweep(f);
@@ -415,6 +420,11 @@ void ql_filler_free(struct ql_filler *f)
 	free(f->threads);
 	(void)pthread_mutex_destroy(&f->lock);
 	free(f);
+}
+
+const char *ql_filler_last_error(struct ql_filler *f)
+{
+	return f->last_error.text[0] ? f->last_error.text : "no source has it";
 }
 
 void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats)

@@ -153,6 +153,7 @@ int ql_fill_image_open(struct ql_filler *filler,
 	if (!image)
 		return ql_error_nomem(err);
 	image->filler = filler;
+	image->manifest = info->manifest;
 	image->tocs = calloc(2UL + info->n_layers + manifest.n_layers,
 			     sizeof(struct ql_fill_toc *));
 	(void)pthread_mutex_lock(&filler->lock);
@@ -169,31 +170,38 @@ int ql_fill_image_open(struct ql_filler *filler,
 	return 0;
 }
 
-void ql_fill_image_close(struct ql_fill_image *image)
+/* Under the lock; the tables that nobody uses then are still there. */
+static void image_unlink(struct ql_filler *f, struct ql_fill_image *image)
 {
-	struct ql_filler *f;
 	struct ql_fill_image **p;
 
-	if (!image)
-		return;
-	f = image->filler;
-	(void)pthread_mutex_lock(&f->lock);
 	for (p = &f->images; *p != image; p = &(*p)->next)
 		;
 	*p = image->next;
 	for (size_t i = 0; i < image->n_tocs; i++)
 		image->tocs[i]->refs--;
-	ql_fill_tocs_sweep(f);
-	(void)pthread_mutex_unlock(&f->lock);
 	free(image->tocs);
 	free(image);
 }
 
-void ql_fill_image_rest(struct ql_fill_image *image)
+void ql_fill_image_close(struct ql_fill_image *image)
+{
+	struct ql_filler *f;
+
+	if (!image)
+		return;
+	f = image->filler;
+	(void)pthread_mutex_lock(&f->lock);
+	image_unlink(f, image);
+	ql_fill_tocs_sweep(f);
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+/* Under the lock. */
+static void rest_begin(struct ql_fill_image *image)
 {
 	struct ql_filler *f = image->filler;
 
-	(void)pthread_mutex_lock(&f->lock);
 	if (!image->rest) {
 		image->rest = true;
 		image->here = false;
@@ -204,7 +212,82 @@ void ql_fill_image_rest(struct ql_fill_image *image)
 	}
 	(void)pthread_cond_broadcast(&f->work);
 	(void)pthread_cond_signal(&f->clock);
-	(void)pthread_mutex_unlock(&f->lock);
+}
+
+void ql_fill_image_rest(struct ql_fill_image *image)
+{
+	(void)pthread_mutex_lock(&image->filler->lock);
+	rest_begin(image);
+	(void)pthread_mutex_unlock(&image->filler->lock);
+}
+
+/* ---- the filler's own images ---- */
+
+void ql_fill_images_sweep(struct ql_filler *f)
+{
+	struct ql_fill_image *next;
+	bool any = false;
+
+	for (struct ql_fill_image *i = f->images; i; i = next) {
+		next = i->next;
+		if (!i->own || i->rest)
+			continue;
+		image_unlink(f, i);
+		any = true;
+	}
+	if (any)
+		ql_fill_tocs_sweep(f);
+}
+
+static struct ql_fill_image *find_own(struct ql_filler *f,
+				      const struct ql_digest *manifest)
+{
+	struct ql_fill_image *i = f->images;
+
+	while (i && (!i->own || !ql_digest_equal(&i->manifest, manifest)))
+		i = i->next;
+	return i;
+}
+
+int ql_filler_rest(struct ql_filler *filler, const struct ql_image_info *info,
+		   struct ql_error *err)
+{
+	struct ql_fill_image *image;
+	int r = ql_fill_image_open(filler, info, &image, err);
+
+	if (r < 0)
+		return r;
+	(void)pthread_mutex_lock(&filler->lock);
+	if (find_own(filler, &info->manifest)) {
+		image_unlink(filler, image);
+	} else {
+		image->own = true;
+		rest_begin(image);
+	}
+	(void)pthread_mutex_unlock(&filler->lock);
+	return 0;
+}
+
+void ql_filler_forget(struct ql_filler *filler,
+		      const struct ql_digest *manifest)
+{
+	struct ql_fill_image *image;
+
+	(void)pthread_mutex_lock(&filler->lock);
+	image = find_own(filler, manifest);
+	if (image)
+		image_unlink(filler, image);
+	ql_fill_tocs_sweep(filler);
+	(void)pthread_mutex_unlock(&filler->lock);
+}
+
+void ql_filler_set_rate(struct ql_filler *filler, uint64_t background_rate)
+{
+	(void)pthread_mutex_lock(&filler->lock);
+	filler->options.background_rate = background_rate;
+	filler->budget_at = 0;
+	(void)pthread_cond_broadcast(&filler->work);
+	(void)pthread_mutex_unlock(&filler->lock);
 }
 
 bool ql_fill_image_here(struct ql_fill_image *image, uint64_t wait_ns)

@@ -73,15 +73,20 @@ static int source_new(struct ql_fill_sources *s, const char *name,
 		      struct fill_source **ret_one, struct ql_error *err)
 {
 	struct fill_source *one = calloc(1, sizeof(*one));
+	struct ql_pull_options options = s->options;
 	int r;
 
 	if (!one)
 		return ql_error_nomem(err);
 	one->name = strdup(name);
+	if (strncmp(name, QL_PLAIN_PREFIX, strlen(QL_PLAIN_PREFIX)) == 0) {
+		options.plain_http = true;
+		name += strlen(QL_PLAIN_PREFIX);
+	}
 	r = one->name ? ql_ref_parse(name, &one->ref, err)
 		      : ql_error_nomem(err);
 	if (r == 0)
-		r = ql_source_open(&one->ref, &s->options, &one->src, err);
+		r = ql_source_open(&one->ref, &options, &one->src, err);
 	if (r == 0 && !one->src->ops->open_range)
 		r = ql_error_set(err, -EOPNOTSUPP,
 				 "%s: cannot be read in parts", name);

@@ -56,6 +56,7 @@ int ql_pull_sources(struct ql_store *store, const char *repository,
 }
 
 static int image_build(struct ql_store *store, const struct ql_ref *ref,
+		       const struct ql_pull_options *options,
 		       const struct ql_resolved *resolved, struct ql_error *err)
 {
 	struct ql_image_info info = {
@@ -64,7 +65,8 @@ static int image_build(struct ql_store *store, const struct ql_ref *ref,
 		.n_layers = resolved->manifest.n_layers,
 		.layers = resolved->diff_ids, /* lent, not given */
 	};
-	_cleanup_free_ char *repository = ql_ref_repository(ref);
+	_cleanup_free_ char *repository =
+		ql_ref_repository(ref, options->plain_http);
 	int r = ql_pull_documents(store, resolved, err);
 
 	if (r == 0 && repository)
@@ -102,7 +104,7 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 	r = options->platform ? 0 : ql_resolve_config(src, resolved, err);
 	if (r == 0)
 		r = ql_layers_fetch(store, src, resolved, options, result, err);
-	return r < 0 ? r : image_build(store, ref, resolved, err);
+	return r < 0 ? r : image_build(store, ref, options, resolved, err);
 }
 
 static int pull_resolved(struct ql_store *store, struct ql_source *src,

@@ -361,11 +361,12 @@ void ql_ref_release(struct ql_ref *ref)
 	*ref = (struct ql_ref){ 0 };
 }
 
-char *ql_ref_repository(const struct ql_ref *ref)
+char *ql_ref_repository(const struct ql_ref *ref, bool plain_http)
 {
 	switch (ref->kind) {
 	case QL_REF_REGISTRY:
-		return ql_strf("%s/%s", ref->domain, ref->path);
+		return ql_strf("%s%s/%s", plain_http ? QL_PLAIN_PREFIX : "",
+			       ref->domain, ref->path);
 	case QL_REF_OCI_DIR: {
 		_cleanup_free_ char *path = realpath(ref->path, NULL);
 

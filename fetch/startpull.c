@@ -46,11 +46,13 @@ static int same_repository(const char *name, const struct ql_image_info *info,
 }
 
 /* Some version of the image is here. */
-static bool repository_is_known(struct ql_store *store, const char *repository)
+static bool repository_is_known(struct ql_store *store,
+				const struct ql_ref *ref)
 {
-	struct repository repo = { repository, strlen(repository) };
+	_cleanup_free_ char *name = ql_ref_repository(ref, false);
+	struct repository repo = { name, name ? strlen(name) : 0 };
 
-	return ql_image_each(store, same_repository, &repo, NULL) > 0;
+	return name && ql_image_each(store, same_repository, &repo, NULL) > 0;
 }
 
 static int spool_head(struct ql_spool *spool, const struct ql_start_ref *ref,
@@ -141,7 +143,8 @@ int ql_start_pull(struct ql_store *store, struct ql_source *src,
 {
 	_cleanup_(ql_spool_freep) struct ql_spool *spool = NULL;
 	_cleanup_start_ struct ql_start start = { 0 };
-	_cleanup_free_ char *repository = ql_ref_repository(ref);
+	_cleanup_free_ char *repository =
+		ql_ref_repository(ref, options->plain_http);
 	_cleanup_free_ void *head = NULL;
 	struct ql_descriptor d = { 0 };
 	struct ql_start_ref sref;
@@ -155,7 +158,7 @@ int ql_start_pull(struct ql_store *store, struct ql_source *src,
 	d.digest = sref.blob;
 	d.size = sref.size;
 	size = sref.head_size;
-	if (options->filler && !repository_is_known(store, repository))
+	if (options->filler && !repository_is_known(store, ref))
 		size = sref.size;
 	r = ql_spool_new(store, src, &d, size,
 			 src->ops->rtt ? src->ops->rtt(src) : 0, &spool, err);

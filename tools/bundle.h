@@ -14,9 +14,8 @@ struct ql_user {
 	size_t n_groups;
 };
 /* spec NULL or "": root.  -ENOENT: no such user or group in the image. */
-int ql_user_lookup(const struct ql_store *store, const struct ql_tree *tree,
-		   const char *spec, struct ql_user *ret_user,
-		   struct ql_error *err);
+int ql_user_lookup(const char *rootfs, const char *spec,
+		   struct ql_user *ret_user, struct ql_error *err);
 void ql_user_release(struct ql_user *user);
 
 /* ---- bundle.c ---- */
@@ -26,6 +25,13 @@ void ql_user_release(struct ql_user *user);
 int ql_bundle_write(int bundle_fd, const json_t *image_config,
 		    const char *rootfs, const struct ql_cli *cli,
 		    const struct ql_user *user, struct ql_error *err);
+
+/* ---- record.c ---- */
+
+/* accesses: struct ql_access, one behind the other. */
+int ql_record_trace(const struct ql_tree *tree, const void *accesses,
+		    size_t len, struct ql_trace *ret_trace,
+		    struct ql_error *err);
 
 /* ---- rundir.c ---- */
 
@@ -42,12 +48,20 @@ struct ql_rundir {
 };
 int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 		   struct ql_error *err);
-/* Mounts the image (what stands at from, in the agent's mount, or by a server
- * of its own: NULL), and an overlay over it (also where the container may not
+/* What a container stands on; all borrowed. */
+struct ql_run_image {
+	struct ql_store *store;
+	const struct ql_tree *tree;
+	const struct ql_image_info *info;
+	const char *from; /* in the agent's mount; NULL: a server of its own */
+	const struct ql_fill_options *fill; /* that server's, where it needs
+					     * one; or NULL */
+	int record_fd;			    /* as of struct ql_mount_options */
+};
+/* Mounts the image, and an overlay over it (also where the container may not
  * write: the runtime makes the folders that it mounts on); the folder that is
  * the container's root. */
-int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
-		    const struct ql_tree *tree, const char *from,
+int ql_rundir_mount(struct ql_rundir *dir, const struct ql_run_image *image,
 		    char **ret_rootfs, struct ql_error *err);
 /* Unmounts and removes; safe on a zeroed one with fd and lock -1. */
 void ql_rundir_release(struct ql_rundir *dir);

@@ -36,6 +36,8 @@ struct ql_cli {
 	bool foreground;
 	bool no_passthrough;
 	bool lazy;
+	bool full;
+	const char *trace;
 	bool recursive;
 	bool long_format;
 	bool read_only;
@@ -126,9 +128,10 @@ void ql_progress_free(struct ql_progress *progress);
 
 typedef int ql_content_fn(const void *data, size_t len, void *arg);
 /* Passes a file's content on in pieces; a non-zero return stops. */
-int ql_content_each(const struct ql_store *store, const struct ql_tree *tree,
-		    const struct ql_inode *file, ql_content_fn *fn, void *arg,
-		    struct ql_error *err);
+int ql_content_each(const struct ql_cli *cli, const struct ql_store *store,
+		    const struct ql_digest *manifest,
+		    const struct ql_tree *tree, const struct ql_inode *file,
+		    ql_content_fn *fn, void *arg, struct ql_error *err);
 
 /* ---- commands ---- */
 
@@ -136,6 +139,8 @@ int ql_cmd_pull(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_umount(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_record(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_prefetch(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_run(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_images(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_inspect(const struct ql_cli *cli, struct ql_error *err);

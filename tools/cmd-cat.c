@@ -11,7 +11,8 @@ static int cat_write(const void *data, size_t len, void *arg)
 	return fwrite(data, 1, len, stdout) == len ? 0 : -EIO;
 }
 
-static int cat_one(const struct ql_store *store, const struct ql_tree *tree,
+static int cat_one(const struct ql_cli *cli, const struct ql_store *store,
+		   const struct ql_digest *manifest, const struct ql_tree *tree,
 		   const char *path, struct ql_error *err)
 {
 	struct ql_inode inode;
@@ -20,7 +21,8 @@ static int cat_one(const struct ql_store *store, const struct ql_tree *tree,
 	if (r < 0)
 		return r;
 	errno = 0;
-	r = ql_content_each(store, tree, &inode, cat_write, NULL, err);
+	r = ql_content_each(cli, store, manifest, tree, &inode, cat_write, NULL,
+			    err);
 	if (r < 0 && ferror(stdout))
 		return ql_error_errno(err, errno ? -errno : r,
 				      "write to standard output");
@@ -31,11 +33,15 @@ int ql_cmd_cat(const struct ql_cli *cli, struct ql_error *err)
 {
 	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	_cleanup_free_ char *name = NULL;
+	struct ql_digest manifest;
 	int r = ql_store_open(cli->root, QL_STORE_READ, &store, err);
 
 	if (r == 0)
-		r = ql_find_tree(store, cli->argv[0], &tree, err);
+		r = ql_find_image(store, cli->argv[0], &manifest, &name, err);
+	if (r == 0)
+		r = ql_tree_open_image(store, &manifest, &tree, err);
 	for (int i = 1; i < cli->argc && r == 0; i++)
-		r = cat_one(store, tree, cli->argv[i], err);
+		r = cat_one(cli, store, &manifest, tree, cli->argv[i], err);
 	return r;
 }

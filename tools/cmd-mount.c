@@ -49,6 +49,9 @@ int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err)
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_client_freep) struct ql_client *client = NULL;
 	_cleanup_free_ char *name = NULL;
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	const struct ql_fill_options fill = { .plain_http = cli->plain_http,
+					      .config_dir = cli->config_dir };
 	struct ql_digest manifest;
 	char text[QL_DIGEST_TEXT + 1];
 	struct ql_mount_options options = {
@@ -74,6 +77,13 @@ int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err)
 		r = ql_tree_open_image(store, &manifest, &tree, err);
 	if (r < 0)
 		return r;
+	r = ql_image_get(store, &manifest, &info);
+	if (r < 0)
+		return ql_error_errno(err, r, "%s", cli->argv[0]);
+	if (ql_fill_needed(store, &info)) {
+		options.image = &info;
+		options.fill = &fill;
+	}
 	options.source = name ? name : ql_digest_text(&manifest, text);
 	return ql_mount_fuse(store, tree, cli->argv[1], &options, err);
 }

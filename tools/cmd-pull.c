@@ -60,6 +60,22 @@ static int pull_parallel(const struct ql_cli *cli, unsigned int *ret,
 	return 0;
 }
 
+/* What was known here already may not be here in full. */
+static int pull_rest(const struct ql_cli *cli, struct ql_store *store,
+		     const struct ql_digest *manifest, struct ql_error *err)
+{
+	const struct ql_fill_options fill = { .plain_http = cli->plain_http,
+					      .config_dir = cli->config_dir };
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	int r = ql_image_get(store, manifest, &info);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "image");
+	return ql_fill_needed(store, &info)
+		       ? ql_fill_all(store, &info, &fill, err)
+		       : 0;
+}
+
 static int pull_here(const struct ql_cli *cli, struct ql_store *store,
 		     const char *text, unsigned int parallel, json_t **ret_json,
 		     struct ql_error *err)
@@ -69,6 +85,7 @@ static int pull_here(const struct ql_cli *cli, struct ql_store *store,
 		.platform = cli->platform,
 		.plain_http = cli->plain_http,
 		.config_dir = cli->config_dir,
+		.lazy = !cli->full,
 		.parallel = parallel,
 		.progress = ql_progress_update,
 	};
@@ -81,6 +98,8 @@ static int pull_here(const struct ql_cli *cli, struct ql_store *store,
 	options.arg = ql_progress_new(cli->quiet || cli->json);
 	r = ql_pull(store, &ref, &options, &res, err);
 	ql_progress_free(options.arg);
+	if (r == 0 && cli->full)
+		r = pull_rest(cli, store, &res.manifest, err);
 	if (r < 0)
 		return r;
 	*ret_json = ql_doc_pull(ref.name, &res,

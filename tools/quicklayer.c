@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 
 static const struct ql_command commands[] = {
-	{ "pull", "IMAGE", "bring an image into the store", "rkAphcnqj", 1, 1,
+	{ "pull", "IMAGE", "bring an image into the store", "rkAphcUZnqj", 1, 1,
 	  ql_cmd_pull, false },
 	{ "mount", "IMAGE DIR", "mount an image's root, read-only", "rkAmfP", 2,
 	  2, ql_cmd_mount, false },
@@ -23,6 +23,11 @@ static const struct ql_command commands[] = {
 	{ "run", "IMAGE [CMD [ARG...]]",
 	  "run a command in a container on an image's root", "rkAphcqtRNxuwe",
 	  1, -1, ql_cmd_run, true },
+	{ "record", "IMAGE [CMD [ARG...]]",
+	  "run a command, and keep what a start reads as the image's trace",
+	  "rphcqtRNxuwe", 1, -1, ql_cmd_record, true },
+	{ "prefetch", "IMAGE", "fetch what is not here of an image", "rhcTq", 1,
+	  1, ql_cmd_prefetch, false },
 	{ "images", "", "list the images in the store", "rkAqj", 0, 0,
 	  ql_cmd_images, false },
 	{ "inspect", "IMAGE", "print what is known of an image, as JSON", "r",

@@ -168,20 +168,23 @@ static int rundir_overlay(const struct ql_rundir *dir, const char *merged,
 	return 0;
 }
 
-int ql_rundir_mount(struct ql_rundir *dir, const struct ql_store *store,
-		    const struct ql_tree *tree, const char *from,
+int ql_rundir_mount(struct ql_rundir *dir, const struct ql_run_image *image,
 		    char **ret_rootfs, struct ql_error *err)
 {
 	_cleanup_free_ char *lower = ql_path_join(dir->path, "lower");
 	_cleanup_free_ char *merged = ql_path_join(dir->path, "merged");
 	struct ql_mount_options options = { .source = dir->name,
-					    .inert_devices = true };
+					    .inert_devices = true,
+					    .image = image->info,
+					    .fill = image->fill,
+					    .record_fd = image->record_fd };
 	int r;
 
 	if (!lower || !merged)
 		return ql_error_nomem(err);
-	r = from ? ql_mount_bind(from, lower, err)
-		 : ql_mount_fuse(store, tree, lower, &options, err);
+	r = image->from ? ql_mount_bind(image->from, lower, err)
+			: ql_mount_fuse(image->store, image->tree, lower,
+					&options, err);
 	if (r == 0)
 		r = rundir_overlay(dir, merged, err);
 	if (r == 0)

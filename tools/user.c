@@ -7,38 +7,41 @@
 #include "tools/bundle.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 
-enum { USER_FILE_MAX = 4 << 20, USER_FIELDS = 7, USER_GROUPS_MAX = 1024 };
-
-struct user_file {
-	struct ql_buf *buf;   /* borrowed */
-	struct ql_error *err; /* borrowed */
+enum {
+	USER_FILE_MAX = 4 << 20,
+	USER_FIELDS = 7,
+	USER_GROUPS_MAX = 1024,
+	USER_CHUNK = 16 << 10
 };
 
-static int user_append(const void *data, size_t len, void *arg)
+/* An image without the file has no names.  Links in the image lead nowhere but
+ * into it. */
+static int user_read(int root, const char *path, struct ql_buf *buf,
+		     struct ql_error *err)
 {
-	const struct user_file *file = arg;
-	int r = ql_buf_add(file->buf, data, len);
+	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
+				.resolve = RESOLVE_IN_ROOT };
+	_cleanup_close_ int fd =
+		(int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	char chunk[USER_CHUNK];
+	ssize_t n;
 
-	return r < 0 ? ql_error_errno(file->err, r, "read") : 0;
-}
-
-/* An image without the file has no names. */
-static int user_read(const struct ql_store *store, const struct ql_tree *tree,
-		     const char *path, struct ql_buf *buf, struct ql_error *err)
-{
-	struct user_file file = { buf, err };
-	struct ql_inode inode;
-	int r = ql_tree_resolve(tree, path, true, &inode, NULL);
-
-	if (r == -ENOENT || r == -ENOTDIR)
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return 0;
-	if (r < 0)
-		return ql_error_errno(err, r, "%s", path);
-	r = ql_content_each(store, tree, &inode, user_append, &file, err);
-	return r < 0 ? ql_error_prefix(err, "%s", path) : 0;
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "%s", path);
+	while ((n = ql_read_full(fd, chunk, sizeof(chunk))) > 0) {
+		int r = ql_buf_add(buf, chunk, (size_t)n);
+
+		if (r < 0)
+			return ql_error_errno(err, r, "%s", path);
+	}
+	return n < 0 ? ql_error_errno(err, (int)n, "%s", path) : 0;
 }
 
 /* A number in full; false where it is none. */
@@ -188,25 +191,28 @@ static int user_find(const char *who, const char *group, struct ql_buf *passwd,
 	return 0;
 }
 
-int ql_user_lookup(const struct ql_store *store, const struct ql_tree *tree,
-		   const char *spec, struct ql_user *ret_user,
-		   struct ql_error *err)
+int ql_user_lookup(const char *rootfs, const char *spec,
+		   struct ql_user *ret_user, struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf passwd = QL_BUF_INIT(USER_FILE_MAX);
 	_cleanup_buf_ struct ql_buf groups = QL_BUF_INIT(USER_FILE_MAX);
 	_cleanup_free_ char *who = strdup(spec && *spec ? spec : "0");
+	_cleanup_close_ int root =
+		open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct ql_user user = { 0 };
 	char *group;
 	int r;
 
+	if (root < 0)
+		return ql_error_errno(err, -errno, "%s", rootfs);
 	if (!who)
 		return ql_error_nomem(err);
 	group = strchr(who, ':');
 	if (group)
 		*group++ = '\0';
-	r = user_read(store, tree, "/etc/passwd", &passwd, err);
+	r = user_read(root, "/etc/passwd", &passwd, err);
 	if (r == 0)
-		r = user_read(store, tree, "/etc/group", &groups, err);
+		r = user_read(root, "/etc/group", &groups, err);
 	if (r == 0)
 		r = user_find(who, group, &passwd, &groups, &user, err);
 	if (r < 0) {

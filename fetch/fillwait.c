@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Filling for those who wait until it is done: a command that reads a file, or
+ * wants all of an image, and has no filler of its own.
+ */
+#include "fetch/fill-private.h"
+
+#include <errno.h>
+
+bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info)
+{
+	if (info->flags & QL_IMAGE_READY)
+		return true;
+	for (uint32_t i = 0; i < info->n_layers; i++) {
+		struct ql_layer_info layer;
+
+		if (ql_layer_get(store, &info->layers[i], &layer) < 0 ||
+		    layer.flags & QL_LAYER_LAZY)
+			return true;
+	}
+	return false;
+}
+
+/* ---- one object ---- */
+
+struct blocking {
+	struct ql_fill_waiter w; /* first: done() gets it back */
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+	int error;
+};
+
+static void blocking_done(struct ql_fill_waiter *w, int error)
+{
+	struct blocking *b = (struct blocking *)w;
+
+	(void)pthread_mutex_lock(&b->lock);
+	b->done = true;
+	b->error = error;
+	(void)pthread_cond_signal(&b->cond);
+	(void)pthread_mutex_unlock(&b->lock);
+}
+
+static int range_wait(struct ql_filler *f, struct ql_fill_file *file,
+		      uint64_t offset, uint64_t len)
+{
+	struct blocking b = {
+		.w = { .offset = offset, .len = len, .done = blocking_done },
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.cond = PTHREAD_COND_INITIALIZER,
+	};
+	int r = ql_fill_wait(f, file, &b.w);
+
+	if (r != -EINPROGRESS)
+		return r;
+	(void)pthread_mutex_lock(&b.lock);
+	while (!b.done)
+		(void)pthread_cond_wait(&b.cond, &b.lock);
+	r = b.error;
+	(void)pthread_mutex_unlock(&b.lock);
+	return r;
+}
+
+static int object_fill(struct ql_fill_image *image,
+		       const struct ql_digest *object, struct ql_error *err)
+{
+	char digest[QL_DIGEST_TEXT + 1];
+	struct ql_fill_file *file;
+	int r = ql_fill_open(image, object, &file, err);
+
+	if (r == -EEXIST)
+		return 0;
+	if (r == -ENOENT)
+		return ql_error_set(err, -EIO,
+				    "%s is not here, and nothing says where "
+				    "it is",
+				    ql_digest_text(object, digest));
+	if (r < 0)
+		return r;
+	r = range_wait(image->filler, file, 0, UINT64_MAX);
+	ql_fill_close(image->filler, file);
+	if (r < 0)
+		return ql_error_set(err, -EIO, "%s could not be fetched: %s",
+				    ql_digest_text(object, digest),
+				    ql_filler_last_error(image->filler));
+	return ql_fill_flush(image->filler, err);
+}
+
+int ql_fill_object(struct ql_store *store, const struct ql_image_info *info,
+		   const struct ql_digest *object,
+		   const struct ql_fill_options *options, struct ql_error *err)
+{
+	_cleanup_(ql_filler_freep) struct ql_filler *f = NULL;
+	struct ql_fill_image *image = NULL;
+	int r = ql_filler_new(store, options, &f, err);
+
+	if (r == 0)
+		r = ql_fill_image_open(f, info, &image, err);
+	if (r == 0)
+		r = object_fill(image, object, err);
+	ql_fill_image_close(image);
+	return r;
+}
+
+/* ---- a trace ---- */
+
+struct wanted {
+	struct ql_fill_file *file; /* owned; NULL: it is here */
+	uint64_t offset, len;
+};
+
+/* 1: it names a file; 0: it does not. */
+static int trace_item(struct ql_fill_image *image, const struct ql_tree *tree,
+		      const struct ql_trace_item *item, struct wanted *w,
+		      struct ql_error *err)
+{
+	struct ql_content content = { 0 };
+	struct ql_inode inode;
+	int r;
+
+	if (ql_tree_resolve(tree, item->path, true, &inode, NULL) < 0 ||
+	    ql_tree_content(tree, &inode, &content) < 0)
+		return 0;
+	if (content.data || item->offset >= content.size)
+		return 1;
+	w->offset = item->offset;
+	w->len = item->len ? item->len : UINT64_MAX;
+	r = ql_fill_open(image, &content.object, &w->file, err);
+	if (r == -EEXIST || r == -ENOENT)
+		return 1;
+	if (r < 0)
+		return r;
+	ql_fill_prefetch(image->filler, w->file, w->offset, w->len);
+	return 1;
+}
+
+static int trace_fill(struct ql_fill_image *image, const struct ql_tree *tree,
+		      const struct ql_trace *trace, size_t *missing,
+		      struct ql_error *err)
+{
+	struct wanted *w = calloc(trace->n + 1, sizeof(*w));
+	int r = w ? 0 : ql_error_nomem(err);
+
+	for (size_t i = 0; i < trace->n && r >= 0; i++) {
+		r = trace_item(image, tree, &trace->items[i], &w[i], err);
+		*missing += r == 0;
+	}
+	for (size_t i = 0; w && i < trace->n; i++) {
+		if (!w[i].file)
+			continue;
+		if (r >= 0)
+			r = range_wait(image->filler, w[i].file, w[i].offset,
+				       w[i].len);
+		if (r < 0)
+			(void)ql_error_set(err, -EIO,
+					   "%s could not be fetched: %s",
+					   trace->items[i].path,
+					   ql_filler_last_error(image->filler));
+		ql_fill_close(image->filler, w[i].file);
+	}
+	free(w);
+	return r < 0 ? -EIO : ql_fill_flush(image->filler, err);
+}
+
+int ql_fill_trace(struct ql_store *store, const struct ql_image_info *info,
+		  const struct ql_trace *trace,
+		  const struct ql_fill_options *options, size_t *ret_missing,
+		  struct ql_error *err)
+{
+	_cleanup_(ql_filler_freep) struct ql_filler *f = NULL;
+	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	struct ql_fill_image *image = NULL;
+	size_t missing = 0;
+	int r = ql_tree_open_image(store, &info->manifest, &tree, err);
+
+	if (r == 0)
+		r = ql_filler_new(store, options, &f, err);
+	if (r == 0)
+		r = ql_fill_image_open(f, info, &image, err);
+	if (r == 0)
+		r = trace_fill(image, tree, trace, &missing, err);
+	ql_fill_image_close(image);
+	if (r == 0)
+		*ret_missing = missing;
+	return r;
+}
+
+/* ---- all of an image ---- */
+
+int ql_fill_all(struct ql_store *store, const struct ql_image_info *info,
+		const struct ql_fill_options *options, struct ql_error *err)
+{
+	_cleanup_(ql_filler_freep) struct ql_filler *f = NULL;
+	struct ql_fill_options all = *options;
+	struct ql_fill_image *image = NULL;
+	struct ql_fill_stats before = { 0 }, now;
+	int r;
+
+	all.background_rate = UINT64_MAX;
+	r = ql_filler_new(store, &all, &f, err);
+	if (r == 0)
+		r = ql_fill_image_open(f, info, &image, err);
+	if (r == 0)
+		ql_fill_image_rest(image);
+	/* It goes on for as long as something comes. */
+	while (r == 0 && !ql_fill_image_here(image, f->options.read_timeout)) {
+		ql_filler_stats(f, &now);
+		if (now.bytes_fetched == before.bytes_fetched)
+			r = ql_error_set(err, -EIO,
+					 "not all of the image could be "
+					 "fetched: %s",
+					 ql_filler_last_error(f));
+		before = now;
+	}
+	if (r == 0)
+		r = ql_fill_flush(f, err);
+	ql_fill_image_close(image);
+	return r;
+}
