@@ -19,7 +19,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* And the prefix that containers/storage before 1.45 had for the same. */
 #define ANNOTATION "io.github.containers.zstd-chunked."
+#define ANNOTATION_OLD "io.containers.zstd-chunked."
 
 enum {
 	END_MARK = 1024, /* bytes of zeros that end an archive */
@@ -216,11 +218,14 @@ static int annotate(struct ql_written *ret, const struct part *toc,
 	(void)snprintf(split_at, sizeof(split_at),
 		       "%" PRIu64 ":%" PRIu64 ":%" PRIu64, split->offset,
 		       split->len, split->raw_len);
-	ret->annotations = json_pack("{s:s, s:s, s:s}",
-				     ANNOTATION "manifest-checksum",
-				     ql_digest_text(&toc->digest, digest),
+	(void)ql_digest_text(&toc->digest, digest);
+	ret->annotations = json_pack("{s:s, s:s, s:s, s:s, s:s}",
+				     ANNOTATION "manifest-checksum", digest,
 				     ANNOTATION "manifest-position", toc_at,
-				     ANNOTATION "tarsplit-position", split_at);
+				     ANNOTATION "tarsplit-position", split_at,
+				     ANNOTATION_OLD "manifest-checksum", digest,
+				     ANNOTATION_OLD "manifest-position",
+				     toc_at);
 	return ret->annotations ? 0 : ql_error_nomem(err);
 }
 
