@@ -5,7 +5,7 @@
 # is an image to skopeo, podman and containerd as well as to quicklayer, and
 # its files are those of the source.
 . "$(dirname "$0")/../lab/lib.sh"
-. "$LAB/engines.sh"
+. "$(dirname "$0")/../lab/engines.sh"
 
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 busybox=$(command -v busybox) || skip_all "needs busybox"
