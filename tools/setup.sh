@@ -28,10 +28,10 @@ declare -A LEVEL=(
 		skopeo runc crun containerd jq attr acl libcap2-bin zstd curl
 		openssl strace iproute2 procps time util-linux tar
 		xz-utils debootstrap ca-certificates apache2-utils xxd
-		busybox-static diffutils"
+		busybox-static diffutils stargz-snapshotter"
 	[demo]="build docker-registry skopeo umoci debootstrap crun jq curl
 		procps tar gzip ca-certificates"
-	[bench]="test fio hyperfine erofs-utils stargz-snapshotter"
+	[bench]="test fio hyperfine erofs-utils"
 	[lint]="build clang-format clang-tidy cppcheck shellcheck mandoc python3
 		libcmocka-dev"
 	[fuzz]="build clang-14 libclang-rt-14-dev llvm-14"
