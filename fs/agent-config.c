@@ -259,12 +259,13 @@ static bool is_section(const char *name)
 	return false;
 }
 
-static void take_value(struct reading *rd, const char *name,
+/* dotted: the name has a point of its own, not that of its section. */
+static void take_value(struct reading *rd, const char *name, bool dotted,
 		       const yaml_event_t *value)
 {
 	const char *text = plain(value);
 	size_t line = value->start_mark.line;
-	int i = find_key(name);
+	int i = dotted ? -1 : find_key(name);
 
 	if (i < 0)
 		finding(rd, line, name, "no such key");
@@ -299,7 +300,7 @@ static int read_value(struct reading *rd, const char *section, const char *key)
 		finding(rd, e.start_mark.line, key, "a mapping is wanted");
 		r = starts(&e) ? skip(rd) : 0;
 	} else {
-		take_value(rd, name, &e);
+		take_value(rd, name, strchr(key, '.') != NULL, &e);
 		r = starts(&e) ? skip(rd) : 0;
 	}
 	yaml_event_delete(&e);
