@@ -102,6 +102,9 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 	if (r != -ENOENT)
 		return r;
 	r = options->platform ? 0 : ql_resolve_config(src, resolved, err);
+	if (r == 0 && options->lazy)
+		r = ql_lazylayers_fetch(store, src, resolved, options, result,
+					err);
 	if (r == 0)
 		r = ql_layers_fetch(store, src, resolved, options, result, err);
 	return r < 0 ? r : image_build(store, ref, options, resolved, err);

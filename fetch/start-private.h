@@ -61,6 +61,14 @@ void ql_start_release(struct ql_start *start);
 int ql_start_parse(const void *head, const struct ql_start_ref *ref,
 		   struct ql_start *ret_start, struct ql_error *err);
 
+/* ---- lazylayers.c ---- */
+
+/* Records those layers that have a table of contents as lazy. */
+int ql_lazylayers_fetch(struct ql_store *store, struct ql_source *src,
+			const struct ql_resolved *resolved,
+			const struct ql_pull_options *options,
+			struct ql_pull_result *result, struct ql_error *err);
+
 /* ---- startpull.c ---- */
 
 /*
