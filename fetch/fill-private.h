@@ -46,6 +46,7 @@ enum ql_span_state {
 	QL_SPAN_IDLE,
 	QL_SPAN_QUEUED, /* + priority */
 	QL_SPAN_TAKEN = QL_SPAN_QUEUED + QL_FILL_PRIORITIES,
+	QL_SPAN_SEEN, /* came already, and may be gone again */
 };
 
 struct ql_fill_run {
@@ -76,7 +77,8 @@ int ql_fill_queue_add(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 bool ql_fill_queue_take(struct ql_fill_queue *q, enum ql_fill_priority least,
 			const uint64_t max_bytes[QL_FILL_PRIORITIES],
 			struct ql_fill_run *ret_run);
-void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n);
+void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n,
+			bool came);
 
 /* ---- fillfile.c: objects that are being filled ---- */
 

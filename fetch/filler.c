@@ -70,7 +70,7 @@ static int run_from(struct ql_filler *f, struct ql_fill_run *run,
 	(void)pthread_mutex_unlock(&f->lock);
 	r = ql_fill_decode(f, run, in, sink, &done, err);
 	(void)pthread_mutex_lock(&f->lock);
-	ql_fill_queue_done(run->toc, run->first, done);
+	ql_fill_queue_done(run->toc, run->first, done, true);
 	(void)pthread_mutex_unlock(&f->lock);
 	run->first += done;
 	run->n -= done;
@@ -132,7 +132,7 @@ static struct ql_fill_waiter *run_end(struct ql_filler *f,
 			ql_now_ns() + backoff_ns(run->toc->failures);
 		if (is_local(error) || error == -ECANCELED)
 			list = ql_fill_waiters_take(f, waiter_of_run, &failed);
-		ql_fill_queue_done(run->toc, run->first, run->n);
+		ql_fill_queue_done(run->toc, run->first, run->n, false);
 	}
 	return list;
 }

@@ -12,7 +12,7 @@
 
 /* Bytes of a blob that are fetched although nobody wants them, where that
  * makes one request of two. */
-enum { GAP_MAX = 16 << 10 };
+enum { GAP_MAX = 16 << 10, SPARE_MAX = 128 << 10 };
 
 void ql_fill_queue_init(struct ql_fill_queue *q)
 {
@@ -66,10 +66,15 @@ static int queue_push(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 	return 0;
 }
 
+static bool is_queued(const struct ql_fill_toc *toc, uint32_t i)
+{
+	return toc->state[i] >= QL_SPAN_QUEUED && toc->state[i] < QL_SPAN_TAKEN;
+}
+
 static bool wants(const struct ql_fill_toc *toc, uint32_t i,
 		  enum ql_fill_priority p)
 {
-	return toc->state[i] == QL_SPAN_IDLE ||
+	return toc->state[i] == QL_SPAN_IDLE || toc->state[i] == QL_SPAN_SEEN ||
 	       (toc->state[i] < QL_SPAN_TAKEN &&
 		toc->state[i] > QL_SPAN_QUEUED + (int)p);
 }
@@ -96,18 +101,13 @@ int ql_fill_queue_add(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 		for (uint32_t s = start; s < i; s++) {
 			uint64_t len = span_len(toc, s);
 
-			if (toc->state[s] != QL_SPAN_IDLE)
+			if (is_queued(toc, s))
 				q->bytes[toc->state[s] - QL_SPAN_QUEUED] -= len;
 			q->bytes[priority] += len;
 			toc->state[s] = (uint8_t)(QL_SPAN_QUEUED + priority);
 		}
 	}
 	return 0;
-}
-
-static bool is_queued(const struct ql_fill_toc *toc, uint32_t i)
-{
-	return toc->state[i] >= QL_SPAN_QUEUED && toc->state[i] < QL_SPAN_TAKEN;
 }
 
 static void span_take(struct ql_fill_queue *q, struct ql_fill_toc *toc,
@@ -132,12 +132,15 @@ static bool follows(const struct ql_fill_toc *toc,
 	       ret_span->offset <= before->offset + before->len + GAP_MAX;
 }
 
-/* Takes spans from first on, as far as they are queued and near. */
+/* Takes spans from first on, as far as they are queued and near; and behind
+ * them a few that nobody asked for yet, up to spare_bytes of content in all:
+ * small files that stand together are read together. */
 static uint32_t run_take(struct ql_fill_queue *q, struct ql_fill_toc *toc,
-			 uint32_t first, uint64_t max_bytes)
+			 uint32_t first, uint64_t max_bytes,
+			 uint64_t spare_bytes)
 {
 	struct ql_toc_span before, span;
-	uint64_t bytes;
+	uint64_t bytes, content;
 	uint32_t i = first;
 
 	if (ql_toc_span(toc->toc, first, &before) < 0) {
@@ -146,8 +149,12 @@ static uint32_t run_take(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 	}
 	bytes = before.len;
 	span_take(q, toc, first, before.len);
+	content = before.raw_len;
 	while (follows(toc, &before, i + 1, &span)) {
-		if (!is_queued(toc, i + 1) || bytes + span.len > max_bytes)
+		content += span.raw_len;
+		if (is_queued(toc, i + 1) ? bytes + span.len > max_bytes
+					  : toc->state[i + 1] != QL_SPAN_IDLE ||
+						    content > spare_bytes)
 			break;
 		span_take(q, toc, ++i, span.len);
 		bytes += span.len;
@@ -171,7 +178,10 @@ static bool take_at(struct ql_fill_queue *q, int p, uint64_t max_bytes,
 		if (run->n > 0) {
 			*ret_run = *run;
 			ret_run->next = NULL;
-			ret_run->n = run_take(q, toc, run->first, max_bytes);
+			ret_run->n = run_take(q, toc, run->first, max_bytes,
+					      p == QL_FILL_DEMAND && !toc->hot
+						      ? SPARE_MAX
+						      : 0);
 			toc->refs++;
 			return true;
 		}
@@ -191,8 +201,9 @@ bool ql_fill_queue_take(struct ql_fill_queue *q, enum ql_fill_priority least,
 	return false;
 }
 
-void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n)
+void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n,
+			bool came)
 {
 	for (uint32_t i = first; i < first + n; i++)
-		toc->state[i] = QL_SPAN_IDLE;
+		toc->state[i] = came ? QL_SPAN_SEEN : QL_SPAN_IDLE;
 }

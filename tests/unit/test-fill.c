@@ -118,6 +118,7 @@ static void every_file_is_filled(void **state)
 
 static void a_part_fetches_a_part(void **state)
 {
+	uint64_t there;
 	struct fill_lab lab;
 	struct ql_fill_stats stats;
 	struct ql_fill_file *file;
@@ -132,13 +133,14 @@ static void a_part_fetches_a_part(void **state)
 	assert_int_equal(fill_read(o.filler, file, 200000, 10), 0);
 	check_bytes(&o, file, 5, 200000, 10);
 	ql_filler_stats(o.filler, &stats);
-	assert_int_equal(stats.chunks, 1);
-	assert_int_equal(stats.chunk_bytes, FILL_CHUNK);
+	assert_in_range(stats.chunks, 1, 2);
+	assert_int_equal(stats.requests, 1);
+	there = stats.chunk_bytes;
 	ql_fill_close(o.filler, file);
 	close_image(&o);
 	/* What was there is there after a restart, and is not fetched again. */
 	open_image(&lab, &o, &slowly);
-	assert_int_equal(ql_partial_bytes(lab.to.store, &c.object), FILL_CHUNK);
+	assert_int_equal(ql_partial_bytes(lab.to.store, &c.object), there);
 	assert_int_equal(ql_fill_open(o.image, &c.object, &file, NULL), 0);
 	assert_int_equal(fill_read(o.filler, file, 200000, 10), 0);
 	ql_filler_stats(o.filler, &stats);
@@ -230,7 +232,9 @@ static void many_readers_fetch_each_byte_once(void **state)
 		ql_fill_close(o.filler, readers[i].file);
 	}
 	ql_filler_stats(o.filler, &stats);
-	assert_int_equal(stats.chunk_bytes, files[5].len);
+	/* Others that stand beside it may have come along. */
+	assert_in_range(stats.chunk_bytes, files[5].len, files[5].len + 200000);
+	assert_in_range(stats.requests, 1, files[5].len / FILL_CHUNK + 1);
 	close_image(&o);
 	fill_lab_release(&lab);
 }
