@@ -25,6 +25,7 @@ struct auth_entry {
 
 struct ql_auth {
 	struct ql_http *http; /* borrowed */
+	const char *actions;  /* asked for where a registry names no scope */
 	pthread_mutex_t lock;
 	struct auth_entry *entries; /* owned; lock */
 };
@@ -37,9 +38,15 @@ int ql_auth_new(struct ql_http *http, struct ql_auth **ret_auth,
 	if (!auth)
 		return ql_error_nomem(err);
 	auth->http = http;
+	auth->actions = "pull";
 	(void)pthread_mutex_init(&auth->lock, NULL);
 	*ret_auth = auth;
 	return 0;
+}
+
+void ql_auth_may_push(struct ql_auth *auth)
+{
+	auth->actions = "pull,push";
 }
 
 static void entry_free(struct auth_entry *e)
@@ -102,8 +109,9 @@ static int bearer_header(struct ql_auth *auth, const struct ql_endpoint *ep,
 			 uint64_t *ret_expires, struct ql_error *err)
 {
 	_cleanup_free_ char *scope =
-		e->challenge.scope ? strdup(e->challenge.scope)
-				   : ql_strf("repository:%s:pull", e->path);
+		e->challenge.scope
+			? strdup(e->challenge.scope)
+			: ql_strf("repository:%s:%s", e->path, auth->actions);
 	_cleanup_free_ char *token = NULL;
 	struct ql_token_request rq = {
 		.challenge = &e->challenge,

@@ -67,6 +67,7 @@ static int registry_open(const struct ql_ref *ref,
 		return r;
 	}
 	d->reg = (struct ql_registry *)d->src;
+	ql_registry_may_push(d->reg);
 	*ret_dest = &d->base;
 	return 0;
 }

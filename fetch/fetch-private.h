@@ -268,6 +268,8 @@ int ql_auth_new(struct ql_http *http, struct ql_auth **ret_auth,
 void ql_auth_free(struct ql_auth *auth);
 QL_DEFINE_CLEANUP(struct ql_auth *, ql_auth_free)
 
+/* Tokens are for pushing too; before the first request. */
+void ql_auth_may_push(struct ql_auth *auth);
 /* The Authorization to send now, owned; NULL where none is known yet. */
 int ql_auth_header(struct ql_auth *auth, const struct ql_endpoint *ep,
 		   const char *path, char **ret_header, struct ql_error *err);
@@ -469,6 +471,8 @@ struct ql_registry_request {
 	const struct ql_http_upload *upload; /* or NULL */
 	bool once; /* a failed try is the caller's to repeat */
 };
+/* What is asked of it may also change it; before the first request. */
+void ql_registry_may_push(struct ql_registry *reg);
 /* The URL of a path at the origin, owned; NULL: out of memory. */
 char *ql_registry_url(struct ql_registry *reg, const char *path);
 /* Any 2xx is a success. */

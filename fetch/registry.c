@@ -238,6 +238,11 @@ static const struct ql_endpoint *origin(const struct ql_registry *reg)
 	return &reg->settings.endpoints[reg->settings.n_endpoints - 1];
 }
 
+void ql_registry_may_push(struct ql_registry *reg)
+{
+	ql_auth_may_push(reg->auth);
+}
+
 char *ql_registry_url(struct ql_registry *reg, const char *path)
 {
 	return request_url(reg, origin(reg), path);

@@ -82,6 +82,8 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = ql_registry_open(&ref, &options, &src, &err);
 	if (r == 0)
+		ql_registry_may_push((struct ql_registry *)src);
+	if (r == 0)
 		r = is_put ? put((struct ql_registry *)src, argv + 2, &err)
 			   : list((struct ql_registry *)src, argv + 2, &err);
 	if (r < 0)

@@ -26,6 +26,8 @@ static void fields_are_kept_whatever_their_case_and_blanks(void **state)
 	add(&rs, "content-range: bytes 10-20/30\r\n");
 	add(&rs, "Location:/there\r\n");
 	add(&rs, "Docker-Content-Digest: sha256:00\r\n");
+	add(&rs, "Range: 0-1023\r\n");
+	add(&rs, "OCI-Subject: sha256:11\r\n");
 	add(&rs, "WWW-Authenticate: Negotiate\r\n");
 	add(&rs, "WWW-Authenticate: Basic\r\n");
 	assert_string_equal(rs.content_type, "a/b ;c=d");
@@ -33,6 +35,8 @@ static void fields_are_kept_whatever_their_case_and_blanks(void **state)
 	assert_int_equal(rs.range_start, 10);
 	assert_string_equal(rs.location, "/there");
 	assert_string_equal(rs.digest, "sha256:00");
+	assert_string_equal(rs.range, "0-1023");
+	assert_string_equal(rs.subject, "sha256:11");
 	assert_string_equal(rs.authenticate, "Negotiate, Basic");
 }
 
