@@ -11,7 +11,7 @@
  * whose digest is in the manifest.  Its attributes are those that
  * stargz-snapshotter always writes: no permissions, root's, of 1970.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
  * are counted by the proleptic Gregorian calendar, as Go's are (H. Hinnant,
  * "chrono-Compatible Low-Level Date Algorithms", days_from_civil).
  */
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #include <errno.h>
 

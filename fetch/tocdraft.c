@@ -17,7 +17,7 @@
  * so.  A chunk's frame ends where the next one's begins, at the file's
  * endOffset, or where content ends.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #include <errno.h>
 #include <inttypes.h>

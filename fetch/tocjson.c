@@ -7,7 +7,7 @@
  * What the tables have and we have no use for is passed over: owners' names,
  * access and change times, digests of tar-split data.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #include <errno.h>
 #include <openssl/evp.h>

@@ -20,7 +20,7 @@
  * the table cannot be verified before the whole blob was read, and the layer
  * is taken as a plain one, whatever its footer says.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #include <errno.h>
 #include <inttypes.h>

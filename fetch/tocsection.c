@@ -7,7 +7,7 @@
  * A gzip section holds a tar of one file.  Of its header the name and the size
  * are used alone: nothing in it is covered by a digest.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #include <errno.h>
 #include <inttypes.h>

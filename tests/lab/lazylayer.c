@@ -20,7 +20,7 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 #include "store/base/base.h"
 
 struct blob {

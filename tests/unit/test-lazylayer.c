@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <isa-l/igzip_lib.h>
 
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 #include "tests/unit/layers.h"
 
 struct blob {

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <time.h>
 
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 #include "tests/unit/layers.h"
 
 #define D1                                                                     \

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-#include "fetch/fetch-private.h"
+#include "fetch/toc-private.h"
 
 #define SUM                                                                    \
 	"sha256:"                                                              \
