@@ -15,17 +15,18 @@ OUT=$B/quicklayer_${VERSION}_$ARCH.deb
 rm -rf "$ROOT"
 mkdir -p "$ROOT/DEBIAN" "$ROOT/usr/share/doc/quicklayer"
 ${MAKE:-make} --no-print-directory B="$B" DESTDIR="$ROOT" PREFIX=/usr install
-strip --strip-unneeded "$ROOT/usr/bin/quicklayer"
+programs=("$ROOT/usr/bin/quicklayer" "$ROOT/usr/sbin/quicklayerd")
+strip --strip-unneeded "${programs[@]}"
 find "$ROOT/usr/share/man" -type f -exec gzip -9n {} + 2>/dev/null || :
 cp LICENSE "$ROOT/usr/share/doc/quicklayer/copyright"
 
-depends="libc6, libcurl4"
+depends="libc6, libcurl4, libyaml-0-2, libmicrohttpd12"
 if command -v dpkg-shlibdeps >/dev/null; then
 	work=$(mktemp -d)
 	mkdir "$work/debian"
 	printf 'Source: quicklayer\n' >"$work/debian/control"
-	program=$(realpath "$ROOT/usr/bin/quicklayer")
-	depends=$(cd "$work" && dpkg-shlibdeps -O "$program" 2>/dev/null |
+	mapfile -t programs < <(realpath "${programs[@]}")
+	depends=$(cd "$work" && dpkg-shlibdeps -O "${programs[@]}" 2>/dev/null |
 		sed -n 's/^shlibs:Depends=//p')
 	rm -rf "$work"
 fi
@@ -42,7 +43,8 @@ Section: admin
 Priority: optional
 Description: start containers fast from a content-addressed store
  Pulls OCI and Docker images into a store in which each file is kept once,
- mounts their merged root by FUSE, and runs containers on it.
+ mounts their merged root by FUSE, and runs containers on it.  An agent serves
+ all of a node's images in one mount, with an API on a socket.
 EOT
 dpkg-deb --root-owner-group --build "$ROOT" "$OUT" >/dev/null
 rm -rf "$ROOT"
