@@ -35,8 +35,14 @@ int ql_input_fill(struct ql_input *in, struct ql_error *err)
 		return (int)n;
 	in->pos = 0;
 	in->len = (size_t)n;
+	in->end += (uint64_t)n;
 	in->ended = n == 0;
 	return n > 0;
+}
+
+uint64_t ql_input_pos(const struct ql_input *in)
+{
+	return in->end - (in->len - in->pos);
 }
 
 void ql_input_release(struct ql_input *in)
@@ -48,15 +54,18 @@ void ql_input_release(struct ql_input *in)
 
 /* ---- not compressed ---- */
 
+enum { PLAIN_SPAN = 4 << 20 };
+
 struct plain_stream {
 	struct ql_stream base;
 	struct ql_input in;
+	struct ql_spans *spans; /* borrowed, or NULL */
+	uint64_t pos;
 };
 
-static ssize_t plain_read(struct ql_stream *s, void *buf, size_t len,
+static ssize_t plain_some(struct plain_stream *p, void *buf, size_t len,
 			  struct ql_error *err)
 {
-	struct plain_stream *p = (struct plain_stream *)s;
 	size_t n = p->in.len - p->in.pos;
 
 	if (n == 0) /* what was looked at has been given out */
@@ -68,6 +77,24 @@ static ssize_t plain_read(struct ql_stream *s, void *buf, size_t len,
 	return (ssize_t)n;
 }
 
+static ssize_t plain_read(struct ql_stream *s, void *buf, size_t len,
+			  struct ql_error *err)
+{
+	struct plain_stream *p = (struct plain_stream *)s;
+	struct ql_toc_span at = { .offset = p->pos, .raw = p->pos };
+	ssize_t n = plain_some(p, buf, len, err);
+
+	if (!p->spans || n < 0)
+		return n;
+	if (n == 0)
+		ql_spans_end(p->spans, p->pos, p->pos);
+	else if (!p->spans->open ||
+		 ql_spans_raw(p->spans, p->pos) >= PLAIN_SPAN)
+		ql_spans_begin(p->spans, &at);
+	p->pos += (uint64_t)n;
+	return n;
+}
+
 static void plain_free(struct ql_stream *s)
 {
 	ql_input_release(&((struct plain_stream *)s)->in);
@@ -76,14 +103,17 @@ static void plain_free(struct ql_stream *s)
 
 static const struct ql_stream_ops plain_ops = { plain_read, plain_free };
 
-static int plain_new(struct ql_input *in, struct ql_stream **ret_stream,
-		     struct ql_error *err)
+static int plain_new(struct ql_input *in, struct ql_spans *spans,
+		     struct ql_stream **ret_stream, struct ql_error *err)
 {
 	struct plain_stream *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return ql_error_nomem(err);
 	p->base.ops = &plain_ops;
+	p->spans = spans;
+	if (spans)
+		ql_spans_codec(spans, QL_CODEC_NONE);
 	p->in = *in;
 	*in = (struct ql_input){ 0 };
 	*ret_stream = &p->base;
@@ -99,13 +129,19 @@ static int input_begin(struct ql_input *in, struct ql_error *err)
 
 	if (n < 0)
 		return (int)n;
-	in->len = (size_t)n;
+	in->len = in->end = (size_t)n;
 	in->ended = n < 4;
 	return 0;
 }
 
 int ql_decompress(struct ql_stream *inner, struct ql_stream **ret_stream,
 		  struct ql_error *err)
+{
+	return ql_decompress_spans(inner, NULL, ret_stream, err);
+}
+
+int ql_decompress_spans(struct ql_stream *inner, struct ql_spans *spans,
+			struct ql_stream **ret_stream, struct ql_error *err)
 {
 	struct ql_input in = { .inner = inner };
 	int r;
@@ -117,13 +153,13 @@ int ql_decompress(struct ql_stream *inner, struct ql_stream **ret_stream,
 	if (r == 0) {
 		switch (ql_compression_sniff(in.data, in.len)) {
 		case QL_COMPRESSION_GZIP:
-			r = ql_gzip_new(&in, ret_stream, err);
+			r = ql_gzip_new(&in, spans, ret_stream, err);
 			break;
 		case QL_COMPRESSION_ZSTD:
-			r = ql_zstd_new(&in, ret_stream, err);
+			r = ql_zstd_new(&in, spans, ret_stream, err);
 			break;
 		case QL_COMPRESSION_NONE:
-			r = plain_new(&in, ret_stream, err);
+			r = plain_new(&in, spans, ret_stream, err);
 			break;
 		}
 	}

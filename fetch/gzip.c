@@ -23,6 +23,7 @@ struct gzip_stream {
 	struct inflate_state state;
 	struct isal_gzip_header header; /* its fields are not of interest */
 	enum gzip_where where;
+	struct ql_gzip_index *index; /* owned; NULL: none is made */
 };
 
 static int inflate_error(int code, struct ql_error *err)
@@ -50,7 +51,8 @@ static ssize_t inflate_some(struct gzip_stream *g, void *buf, size_t len,
 	st->next_out = buf;
 	st->avail_out = len > UINT32_MAX ? UINT32_MAX : (uint32_t)len;
 	len = st->avail_out;
-	r = isal_inflate(st);
+	r = g->index ? ql_gzip_index_inflate(g->index, st, ql_input_pos(&g->in))
+		     : isal_inflate(st);
 	g->in.pos += avail - st->avail_in;
 	if (r < 0 || r == ISAL_NEED_DICT)
 		return inflate_error(r, err);
@@ -66,6 +68,8 @@ static void member_begin(struct gzip_stream *g)
 	isal_gzip_header_init(&g->header);
 	g->state.crc_flag = ISAL_GZIP_NO_HDR_VER;
 	g->where = GZIP_HEADER;
+	if (g->index)
+		ql_gzip_index_member(g->index, ql_input_pos(&g->in));
 }
 
 static int ends_early(struct ql_error *err)
@@ -131,6 +135,8 @@ static int between_read(struct gzip_stream *g, struct ql_error *err)
 		member_begin(g);
 		return 1;
 	}
+	if (r == 0 && g->index)
+		ql_gzip_index_end(g->index, ql_input_pos(&g->in));
 	return r;
 }
 
@@ -166,24 +172,34 @@ static ssize_t gzip_read(struct ql_stream *s, void *buf, size_t len,
 
 static void gzip_free(struct ql_stream *s)
 {
-	ql_input_release(&((struct gzip_stream *)s)->in);
-	free(s);
+	struct gzip_stream *g = (struct gzip_stream *)s;
+
+	ql_input_release(&g->in);
+	ql_gzip_index_free(g->index);
+	free(g);
 }
 
 static const struct ql_stream_ops gzip_ops = { gzip_read, gzip_free };
 
-int ql_gzip_new(struct ql_input *in, struct ql_stream **ret_stream,
-		struct ql_error *err)
+int ql_gzip_new(struct ql_input *in, struct ql_spans *spans,
+		struct ql_stream **ret_stream, struct ql_error *err)
 {
 	struct gzip_stream *g = calloc(1, sizeof(*g));
+	int r = 0;
 
 	if (!g)
 		return ql_error_nomem(err);
+	if (spans)
+		r = ql_gzip_index_new(spans, &g->index, err);
+	if (r < 0) {
+		free(g);
+		return r;
+	}
 	g->base.ops = &gzip_ops;
 	isal_inflate_init(&g->state);
-	member_begin(g);
 	g->in = *in;
 	*in = (struct ql_input){ 0 };
+	member_begin(g);
 	*ret_stream = &g->base;
 	return 0;
 }

@@ -131,7 +131,7 @@ static int counted_new(struct ql_stream *inner, struct layers *ls,
 /* ---- one layer ---- */
 
 /* The whole chain from the source to an uncompressed tar. */
-static int layer_open(struct layers *ls, uint32_t layer,
+static int layer_open(struct layers *ls, uint32_t layer, struct ql_spans *spans,
 		      struct ql_stream **ret_tar, struct ql_error *err)
 {
 	const struct ql_descriptor *d = &ls->resolved->manifest.layers[layer];
@@ -150,10 +150,29 @@ static int layer_open(struct layers *ls, uint32_t layer,
 	if (r < 0)
 		return r;
 	(void)ql_take_ptr(counted);
-	r = ql_decompress(verified, ret_tar, err);
+	r = ql_decompress_spans(verified, spans, ret_tar, err);
 	if (r == 0)
 		(void)ql_take_ptr(verified);
 	return r;
+}
+
+/* From its blob to the store, which gets a table of contents of the blob too.
+ */
+static int layer_import(struct layers *ls, uint32_t layer,
+			struct ql_layer_info *info,
+			struct ql_layer_stats *ret_stats, struct ql_error *err)
+{
+	_cleanup_(ql_toc_writer_freep) struct ql_toc_writer *toc = NULL;
+	_cleanup_(ql_spans_release) struct ql_spans spans;
+	struct ql_stream *tar = NULL;
+	int r = ls->options->no_index ? 0 : ql_toc_writer_new(&toc, err);
+
+	ql_spans_init(&spans, toc, &info->blob, info->blob_size);
+	if (r == 0)
+		r = layer_open(ls, layer, toc ? &spans : NULL, &tar, err);
+	return r < 0 ? r
+		     : ql_layer_import(ls->store, tar, info, toc, ret_stats,
+				       err);
 }
 
 /* 1: it was here; 0: it is here now. */
@@ -164,7 +183,6 @@ static int layer_fill(struct layers *ls, uint32_t layer, struct ql_error *err)
 	_cleanup_(ql_layer_unlockp) struct ql_layer_lock *lock = NULL;
 	struct ql_layer_info info = { 0 };
 	struct ql_layer_stats stats = { 0 };
-	struct ql_stream *tar = NULL;
 	int r;
 
 	if (ql_layer_get(ls->store, diff_id, &info) == 0)
@@ -177,13 +195,10 @@ static int layer_fill(struct layers *ls, uint32_t layer, struct ql_error *err)
 	if (stopped(ls))
 		return ql_error_set(err, -ECANCELED, "canceled");
 	report(ls, layer, QL_PULL_FETCHING, 0);
-	r = layer_open(ls, layer, &tar, err);
-	if (r < 0)
-		return r;
 	info = (struct ql_layer_info){ .diff_id = *diff_id,
 				       .blob = d->digest,
 				       .blob_size = d->size };
-	r = ql_layer_import(ls->store, tar, &info, &stats, err);
+	r = layer_import(ls, layer, &info, &stats, err);
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&ls->lock);

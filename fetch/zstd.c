@@ -10,13 +10,18 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-enum { WINDOW_LOG = 25 }; /* 32 MiB; zstd -19 asks for 8 MiB */
+enum {
+	WINDOW_LOG = 25,      /* 32 MiB; zstd -19 asks for 8 MiB */
+	SPAN_MIN = 256 << 10, /* raw bytes; smaller frames share a span */
+};
 
 struct zstd_stream {
 	struct ql_stream base;
 	struct ql_input in;
-	ZSTD_DStream *zds; /* owned */
-	bool in_frame;	   /* more of a frame is expected */
+	ZSTD_DStream *zds;	/* owned */
+	bool in_frame;		/* more of a frame is expected */
+	struct ql_spans *spans; /* borrowed, or NULL */
+	uint64_t raw;		/* bytes that came out */
 };
 
 static int zstd_error(size_t code, struct ql_error *err)
@@ -35,6 +40,17 @@ static int zstd_error(size_t code, struct ql_error *err)
 	}
 }
 
+/* A frame begins at what comes next. */
+static void frame_begin(struct zstd_stream *z)
+{
+	struct ql_toc_span at = { .offset = ql_input_pos(&z->in),
+				  .raw = z->raw };
+	uint64_t len = ql_spans_raw(z->spans, z->raw);
+
+	if (!z->spans->open || len == 0 || len >= SPAN_MIN)
+		ql_spans_begin(z->spans, &at);
+}
+
 static ssize_t zstd_read(struct ql_stream *s, void *buf, size_t len,
 			 struct ql_error *err)
 {
@@ -48,11 +64,14 @@ static ssize_t zstd_read(struct ql_stream *s, void *buf, size_t len,
 
 		/* With no input: what is still in its buffers. */
 		if (z->in_frame || in.pos < in.size) {
+			if (!z->in_frame && z->spans)
+				frame_begin(z);
 			code = ZSTD_decompressStream(z->zds, &out, &in);
 			if (ZSTD_isError(code))
 				return zstd_error(code, err);
 			z->in.pos = in.pos;
 			z->in_frame = code != 0;
+			z->raw += out.pos;
 			if (out.pos > 0)
 				return (ssize_t)out.pos;
 		}
@@ -62,6 +81,8 @@ static ssize_t zstd_read(struct ql_stream *s, void *buf, size_t len,
 		if (r == 0 && z->in_frame)
 			return ql_error_set(err, -EBADMSG,
 					    "a zstd stream that ends early");
+		if (r == 0 && z->spans)
+			ql_spans_end(z->spans, ql_input_pos(&z->in), z->raw);
 		if (r == 0)
 			return 0;
 	}
@@ -78,8 +99,8 @@ static void zstd_free(struct ql_stream *s)
 
 static const struct ql_stream_ops zstd_ops = { zstd_read, zstd_free };
 
-int ql_zstd_new(struct ql_input *in, struct ql_stream **ret_stream,
-		struct ql_error *err)
+int ql_zstd_new(struct ql_input *in, struct ql_spans *spans,
+		struct ql_stream **ret_stream, struct ql_error *err)
 {
 	struct zstd_stream *z = calloc(1, sizeof(*z));
 
@@ -92,6 +113,9 @@ int ql_zstd_new(struct ql_input *in, struct ql_stream **ret_stream,
 		zstd_free(&z->base);
 		return ql_error_nomem(err);
 	}
+	z->spans = spans;
+	if (spans)
+		ql_spans_codec(spans, QL_CODEC_ZSTD);
 	z->in = *in;
 	*in = (struct ql_input){ 0 };
 	*ret_stream = &z->base;

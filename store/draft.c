@@ -11,8 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define DRAFT_TOC_MAX ((size_t)1 << 31)
-
 struct ql_draft {
 	struct ql_store *store;	   /* borrowed */
 	struct ql_layertree *lt;   /* owned */
@@ -167,21 +165,6 @@ char *ql_toc_path(const char *dir, const struct ql_digest *digest,
 	return buf;
 }
 
-static int draft_write_toc(struct ql_draft *d, struct ql_error *err)
-{
-	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(DRAFT_TOC_MAX);
-	char path[QL_CFS_PATH];
-	char tmp[QL_CFS_PATH];
-	int r = ql_toc_writer_finish(d->toc, &buf, err);
-
-	if (r < 0)
-		return r;
-	return ql_file_put(d->store->root_fd,
-			   ql_toc_path("partial", &d->info.blob, tmp),
-			   ql_toc_path("layers", &d->info.blob, path), buf.data,
-			   buf.len, err);
-}
-
 int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 		    struct ql_error *err)
 {
@@ -193,7 +176,8 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 	draft->info.diff_id = info->diff_id;
 	r = ql_store_need_space(draft->store, 0, err);
 	if (r == 0)
-		r = draft_write_toc(draft, err);
+		r = ql_toc_put(draft->store, &draft->info.blob, draft->toc,
+			       err);
 	/* The same layer may be here from another blob. */
 	if (r == 0 && ql_layer_get(draft->store, &info->diff_id, &known) == 0) {
 		*info = known;

@@ -16,10 +16,11 @@
 enum { LAYER_WINDOW = 1 << 20 };
 
 struct layer_import {
-	struct ql_ingest *ingest;   /* owned */
-	struct ql_layertree *lt;    /* owned */
-	struct ql_tar *tar;	    /* owned */
-	struct ql_layer_info *info; /* borrowed */
+	struct ql_ingest *ingest;	/* owned */
+	struct ql_layertree *lt;	/* owned */
+	struct ql_tar *tar;		/* owned */
+	struct ql_layer_info *info;	/* borrowed */
+	struct ql_layer_places *places; /* owned; NULL: no table is made */
 	uint8_t small[QL_INLINE_MAX];
 };
 
@@ -64,34 +65,62 @@ int ql_layer_get(struct ql_store *store, const struct ql_digest *diff_id,
 
 /* ---- entries ---- */
 
-/* The entry's content: inline where it is small, else through the door. */
-static int layer_content(void *arg, struct ql_meta *meta, struct ql_error *err)
+static int content_inline(struct layer_import *imp, struct ql_meta *meta,
+			  struct ql_error *err)
 {
-	struct layer_import *imp = arg;
-	bool small = meta->size <= QL_INLINE_MAX;
 	uint64_t len = 0;
 	const void *data;
 	ssize_t n;
-	int r = 0;
 
-	if (!small)
-		r = ql_ingest_begin(imp->ingest, meta->size, err);
+	while ((n = ql_tar_data(imp->tar, &data, err)) > 0) {
+		memcpy(imp->small + len, data, (size_t)n);
+		len += (uint64_t)n;
+	}
+	if (n == 0 && meta->size > 0)
+		meta->data = imp->small;
+	return (int)n;
+}
+
+/* Through the door. */
+static int content_object(struct layer_import *imp, struct ql_meta *meta,
+			  struct ql_error *err)
+{
+	uint64_t len = 0, raw = ql_tar_pos(imp->tar);
+	const void *data;
+	ssize_t n;
+	int r = ql_ingest_begin(imp->ingest, meta->size, err);
+
+	if (imp->places)
+		ql_layer_places_begin(imp->places, meta->size,
+				      ql_tar_is_sparse(imp->tar));
 	while (r == 0 && (n = ql_tar_data(imp->tar, &data, err)) != 0) {
 		if (n < 0)
 			return (int)n;
-		if (small)
-			memcpy(imp->small + len, data, (size_t)n);
-		else
+		/* A hole takes nothing of the archive. */
+		if (imp->places && ql_tar_pos(imp->tar) != raw)
+			r = ql_layer_places_add(imp->places, len, raw, data,
+						(size_t)n, err);
+		if (r == 0)
 			r = ql_ingest_write(imp->ingest, data, (size_t)n, err);
 		len += (uint64_t)n;
+		raw = ql_tar_pos(imp->tar);
 	}
-	if (r < 0)
-		return r;
-	if (small && meta->size > 0)
-		meta->data = imp->small;
-	else if (!small)
+	if (r == 0)
 		r = ql_ingest_end(imp->ingest, &meta->object, err);
-	imp->info->file_bytes += meta->size;
+	if (r == 0 && imp->places)
+		r = ql_layer_places_end(imp->places, &meta->object, err);
+	return r;
+}
+
+/* The entry's content: inline where it is small, else an object. */
+static int layer_content(void *arg, struct ql_meta *meta, struct ql_error *err)
+{
+	struct layer_import *imp = arg;
+	int r = meta->size <= QL_INLINE_MAX ? content_inline(imp, meta, err)
+					    : content_object(imp, meta, err);
+
+	if (r == 0)
+		imp->info->file_bytes += meta->size;
 	return r;
 }
 
@@ -151,7 +180,10 @@ static int layer_finish(struct ql_store *store, struct layer_import *imp,
 	(void)ql_cfs_path("partial", &imp->info->diff_id, tmp);
 	r = ql_layertree_write(imp->lt, store->root_fd, tmp, path,
 			       &imp->info->cfs, err);
-	/* The door's flush makes the objects' and this name durable. */
+	if (r == 0 && imp->places)
+		r = ql_layer_places_put(imp->places, store, &imp->info->blob,
+					err);
+	/* The door's flush makes the objects' and these names durable. */
 	if (r == 0)
 		r = ql_ingest_flush(imp->ingest, err);
 	if (r == 0)
@@ -179,7 +211,7 @@ static int layer_open(struct ql_stream *tar, const struct ql_digest *diff_id,
 }
 
 int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
-		    struct ql_layer_info *info,
+		    struct ql_layer_info *info, struct ql_toc_writer *toc,
 		    struct ql_layer_stats *ret_stats, struct ql_error *err)
 {
 	struct layer_import imp = { .info = info };
@@ -193,6 +225,8 @@ int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
 	r = ql_ingest_new(store, &imp.ingest, err);
 	if (r == 0)
 		r = ql_layertree_new(&imp.lt, err);
+	if (r == 0 && toc)
+		r = ql_layer_places_new(toc, &imp.places, err);
 	if (r == 0)
 		r = ql_tar_new(in, &imp.tar, err);
 	if (r == 0)
@@ -202,6 +236,7 @@ int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
 		r = layer_finish(store, &imp, err);
 	if (r == 0)
 		ql_ingest_stats(imp.ingest, ret_stats);
+	ql_layer_places_free(imp.places);
 	ql_layertree_free(imp.lt);
 	ql_ingest_free(imp.ingest);
 	return r;

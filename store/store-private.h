@@ -181,7 +181,8 @@ int ql_tar_next(struct ql_tar *tar, const struct ql_tar_entry **ret_entry,
  * 0 at its end. */
 ssize_t ql_tar_data(struct ql_tar *tar, const void **ret_data,
 		    struct ql_error *err);
-uint64_t ql_tar_pos(const struct ql_tar *tar); /* bytes read of the stream */
+uint64_t ql_tar_pos(const struct ql_tar *tar);	 /* bytes read of the stream */
+bool ql_tar_is_sparse(const struct ql_tar *tar); /* the entry may have holes */
 /* How the last entry is written; borrowed until the next call. */
 const struct ql_tar_raw *ql_tar_raw(const struct ql_tar *tar);
 
@@ -284,6 +285,31 @@ int ql_pax_parse(const char *data, size_t len, struct ql_pax *pax,
 /* Records a layer whose tree is in place, and counts its objects. */
 int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
 		    struct ql_error *err);
+
+/* ---- layerplaces.c: where a layer's files lie in its archive ---- */
+
+struct ql_layer_places;
+/* toc is borrowed: files and their chunks go there. */
+int ql_layer_places_new(struct ql_toc_writer *toc,
+			struct ql_layer_places **ret_places,
+			struct ql_error *err);
+void ql_layer_places_free(struct ql_layer_places *places);
+/* A file of so many bytes: begin, its data in their order (holes left out),
+ * end. */
+void ql_layer_places_begin(struct ql_layer_places *places, uint64_t size,
+			   bool sparse);
+int ql_layer_places_add(struct ql_layer_places *places, uint64_t offset,
+			uint64_t raw, const void *data, size_t len,
+			struct ql_error *err);
+int ql_layer_places_end(struct ql_layer_places *places,
+			const struct ql_digest *digest, struct ql_error *err);
+/* Writes layers/<blob>.toc; where the table cannot be had, none.  Durable
+ * after a syncfs(2). */
+int ql_layer_places_put(struct ql_layer_places *places, struct ql_store *store,
+			const struct ql_digest *blob, struct ql_error *err);
+/* Finishes a table and writes it as layers/<blob>.toc, likewise. */
+int ql_toc_put(struct ql_store *store, const struct ql_digest *blob,
+	       struct ql_toc_writer *toc, struct ql_error *err);
 
 /* ---- layerentry.c: what an entry does to a layer's tree ---- */
 

@@ -126,11 +126,14 @@ QL_DEFINE_CLEANUP(struct ql_layer_lock *, ql_layer_unlock)
  * stores its files and records the layer.  info->diff_id, blob and blob_size
  * are the caller's; the rest is filled in.  The caller holds the store's lock
  * (shared) and the layer's.
+ * toc (borrowed; NULL: none) gets the places of its files, whose raw space is
+ * the tar; if by the end of the tar its spans, which are for whoever makes
+ * the tar to add, cover them, it is kept as the blob's table of contents.
  * -EBADMSG: not the stated diff ID, or not a tar.  -ELOOP, -EINVAL,
  * -ENAMETOOLONG: an entry that no image may hold, named.  -ENOSPC.
  */
 int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
-		    struct ql_layer_info *info,
+		    struct ql_layer_info *info, struct ql_toc_writer *toc,
 		    struct ql_layer_stats *ret_stats, struct ql_error *err);
 
 /* ---- layers whose content is elsewhere ---- */

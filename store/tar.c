@@ -98,6 +98,11 @@ const struct ql_tar_raw *ql_tar_raw(const struct ql_tar *tar)
 	return &tar->raw;
 }
 
+bool ql_tar_is_sparse(const struct ql_tar *tar)
+{
+	return tar->sparse;
+}
+
 /* Fills an empty buffer.  Bytes there are, 0 at the end. */
 static ssize_t tar_fill(struct ql_tar *tar, struct ql_error *err)
 {

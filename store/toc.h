@@ -110,6 +110,7 @@ int ql_toc_ordered(const struct ql_toc *toc, uint32_t k, uint32_t *ret_chunk);
 
 /* ---- writing ---- */
 
+/* One thread may add spans while another adds files and chunks. */
 struct ql_toc_writer;
 int ql_toc_writer_new(struct ql_toc_writer **ret_w, struct ql_error *err);
 void ql_toc_writer_free(struct ql_toc_writer *w);
@@ -139,7 +140,7 @@ int ql_toc_writer_file(struct ql_toc_writer *w, const struct ql_digest *digest,
 /* The last file is known already. */
 bool ql_toc_writer_skips(const struct ql_toc_writer *w);
 /* digest NULL: the file's own (it has no other chunk).  -EBADMSG: chunks
- * overlap, or end after the file. */
+ * overlap, or end after the file.  Its span may come later. */
 int ql_toc_writer_chunk(struct ql_toc_writer *w, uint64_t offset, uint32_t len,
 			uint64_t raw, const struct ql_digest *digest,
 			struct ql_error *err);

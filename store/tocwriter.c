@@ -304,9 +304,8 @@ static int chunk_check(const struct ql_toc_writer *w, uint64_t offset,
 				    "a chunk at %" PRIu64
 				    " overlaps what ends at %" PRIu64,
 				    offset, w->file_pos);
-	if (raw > w->raw || len > w->raw - raw)
-		return ql_error_set(err, -EBADMSG,
-				    "a chunk that is in no span");
+	if (raw > (uint64_t)INT64_MAX - len)
+		return ql_error_set(err, -EBADMSG, "a chunk at %" PRIu64, raw);
 	return 0;
 }
 
@@ -512,9 +511,22 @@ static int writer_put(const struct ql_toc_writer *w, const uint32_t *by_digest,
 	return 0;
 }
 
+/* All spans are known only now. */
+static int chunks_check(const struct ql_toc_writer *w, struct ql_error *err)
+{
+	const struct toc_chunk *chunks = w->chunks.data;
+
+	for (size_t i = 0; i < w->chunks.n; i++)
+		if (chunks[i].raw + chunks[i].len > w->raw)
+			return ql_error_set(err, -EBADMSG,
+					    "a chunk that is in no span");
+	return 0;
+}
+
 int ql_toc_writer_finish(struct ql_toc_writer *w, struct ql_buf *buf,
 			 struct ql_error *err)
 {
+	int r = chunks_check(w, err);
 	_cleanup_free_ uint32_t *by_digest =
 		sorted(w->files.n, file_cmp, w->files.data);
 	_cleanup_free_ uint32_t *by_raw =
@@ -522,6 +534,8 @@ int ql_toc_writer_finish(struct ql_toc_writer *w, struct ql_buf *buf,
 
 	if (w->open)
 		return ql_error_set(err, -EBADMSG, "content that ends nowhere");
+	if (r < 0)
+		return r;
 	if (!by_digest || !by_raw || writer_put(w, by_digest, by_raw, buf) < 0)
 		return ql_error_nomem(err);
 	return 0;

@@ -66,7 +66,7 @@ static inline int lab_import(struct lab *lab, const struct ql_buf *tar,
 		     0);
 	info.blob = info.diff_id;
 	info.blob_size = tar->len;
-	r = ql_layer_import(lab->store, in, &info, ret_stats, &lab->err);
+	r = ql_layer_import(lab->store, in, &info, NULL, ret_stats, &lab->err);
 	if (r == 0) {
 		tarball_must(lab->n < 16);
 		lab->layers[lab->n++] = info.diff_id;

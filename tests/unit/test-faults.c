@@ -196,7 +196,8 @@ static int layer_and_image(struct lab *lab, const struct ql_buf *tar,
 	int r = ql_stream_from_mem(tar->data, tar->len, &in, &lab->err);
 
 	if (r == 0)
-		r = ql_layer_import(lab->store, in, &layer, &stats, &lab->err);
+		r = ql_layer_import(lab->store, in, &layer, NULL, &stats,
+				    &lab->err);
 	if (r == 0)
 		r = ql_object_put(lab->store, diff_id->bytes, QL_DIGEST_BYTES,
 				  NULL, &info->manifest, &lab->err);

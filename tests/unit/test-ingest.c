@@ -270,7 +270,7 @@ static void a_layer_with_another_diff_id_is_not_recorded(void **state)
 	tarball_file(&tar, "a", "1");
 	tarball_end(&tar);
 	assert_int_equal(ql_stream_from_mem(tar.data, tar.len, &in, NULL), 0);
-	assert_int_equal(ql_layer_import(lab.store, in, &info, &stats,
+	assert_int_equal(ql_layer_import(lab.store, in, &info, NULL, &stats,
 					 &lab.err),
 			 -EBADMSG);
 	assert_non_null(strstr(lab.err.text, "digest is sha256:"));
