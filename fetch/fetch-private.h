@@ -259,6 +259,11 @@ struct ql_source_ops {
 	int (*open_range)(struct ql_source *src, const struct ql_descriptor *d,
 			  uint64_t offset, uint64_t len,
 			  struct ql_stream **ret_stream, struct ql_error *err);
+	/* Appends the index of what refers to a manifest.  NULL: nothing
+	 * does. */
+	int (*referrers)(struct ql_source *src, const struct ql_digest *digest,
+			 const char *artifact_type, struct ql_buf *buf,
+			 struct ql_error *err);
 	/* ns of a round trip; 0: near, or not known.  NULL: near. */
 	uint64_t (*rtt)(struct ql_source *src);
 	/* From any thread: whatever waits in this source fails soon. */

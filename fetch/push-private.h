@@ -381,6 +381,7 @@ struct ql_push_work {
 	struct ql_dest *dest;
 	const struct ql_resolved *resolved;
 	const struct ql_push_options *options;
+	const struct ql_ref *dest_ref;
 	const char *mount;		/* as of struct ql_push_blob */
 	struct ql_push_layer *layers;	/* filled in; one for each */
 	struct ql_pushed_layer *pushed; /* filled in likewise */

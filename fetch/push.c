@@ -5,6 +5,7 @@
  * (OCI distribution-spec 1.1, "Pushing manifests").
  */
 #include "fetch/push-private.h"
+#include "fetch/start-private.h"
 
 #include <errno.h>
 #include <string.h>
@@ -118,10 +119,21 @@ static int layer_annotations(const json_t *source, json_t *own,
 
 static int manifest_annotations(const json_t *source,
 				const struct ql_push_options *o,
+				const struct ql_start_ref *start,
 				json_t **ret_map, struct ql_error *err)
 {
 	_cleanup_json_ json_t *map = NULL;
+	char text[QL_START_REF_TEXT];
 	int r = layer_annotations(source, NULL, &map, err);
+
+	/* The source's own is of other blobs. */
+	if (r == 0)
+		(void)json_object_del(map, QL_START_ANNOTATION);
+	if (r == 0 && start &&
+	    json_object_set_new(map, QL_START_ANNOTATION,
+				json_string(ql_start_ref_print(start, text))) <
+		    0)
+		r = ql_error_nomem(err);
 
 	for (size_t i = 0; i < o->n_annotations && r == 0; i++)
 		if (json_object_set_new(map, o->annotations[i].key,
@@ -171,7 +183,8 @@ static int layer_blobs(const struct ql_push_work *w, const json_t *source,
 
 static int manifest_make(const struct ql_push_work *w,
 			 const struct ql_manifest_blob *config,
-			 struct ql_buf *buf, struct ql_error *err)
+			 const struct ql_start_ref *start, struct ql_buf *buf,
+			 struct ql_error *err)
 {
 	const struct ql_resolved *res = w->resolved;
 	_cleanup_json_ json_t *source = NULL;
@@ -183,7 +196,7 @@ static int manifest_make(const struct ql_push_work *w,
 
 	if (r == 0)
 		r = manifest_annotations(json_object_get(source, "annotations"),
-					 w->options, &annotations, err);
+					 w->options, start, &annotations, err);
 	if (r == 0)
 		r = layer_blobs(w, source, &blobs, err);
 	if (r < 0)
@@ -247,17 +260,48 @@ static int config_push(const struct ql_push_work *w,
 	return 0;
 }
 
+/* So that a registry keeps the blob for as long as the image. */
+static int start_hold(const struct ql_push_work *w,
+		      const struct ql_digest *manifest, uint64_t size,
+		      const struct ql_start_ref *start, struct ql_error *err)
+{
+	const struct ql_pull_options options = {
+		.plain_http = w->options->plain_http,
+		.config_dir = w->options->config_dir,
+	};
+	_cleanup_(ql_source_freep) struct ql_source *src = NULL;
+	int r;
+
+	if (w->dest_ref->kind != QL_REF_REGISTRY)
+		return 0; /* folders collect nothing */
+	r = ql_registry_open(w->dest_ref, &options, &src, err);
+	return r < 0 ? r
+		     : ql_start_refer((struct ql_registry *)src, manifest, size,
+				      start, err);
+}
+
 static int image_push(struct ql_push_work *w, struct ql_push_result *result,
 		      struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf manifest = QL_BUF_INIT(QL_MANIFEST_MAX);
 	struct ql_manifest_blob config = { 0 };
+	struct ql_start_ref start = { 0 };
+	bool has_start = false, there = false;
 	int r = ql_pushlayers_run(w, err);
 
 	if (r == 0)
 		r = config_push(w, &config, result, err);
+	if (r == 0) {
+		r = ql_start_push(w, w->dest_ref, &start, &there, err);
+		has_start = r == 0;
+		result->start_size = has_start ? start.size : 0;
+		if (has_start && !there)
+			result->bytes_sent += start.size;
+		r = r == -ENOENT ? 0 : r;
+	}
 	if (r == 0)
-		r = manifest_make(w, &config, &manifest, err);
+		r = manifest_make(w, &config, has_start ? &start : NULL,
+				  &manifest, err);
 	if (r < 0)
 		return r;
 	for (uint32_t i = 0; i < result->n_layers; i++)
@@ -265,8 +309,11 @@ static int image_push(struct ql_push_work *w, struct ql_push_result *result,
 			result->bytes_sent += result->layers[i].size;
 	if (ql_digest_of(manifest.data, manifest.len, &result->manifest) < 0)
 		return ql_error_nomem(err);
-	return w->dest->ops->put_manifest(w->dest, manifest.data, manifest.len,
-					  err);
+	r = w->dest->ops->put_manifest(w->dest, manifest.data, manifest.len,
+				       err);
+	if (r == 0 && has_start)
+		r = start_hold(w, &result->manifest, manifest.len, &start, err);
+	return r;
 }
 
 /* ---- the source ---- */
@@ -337,6 +384,7 @@ static int push_open(const struct ql_ref *source, const struct ql_ref *dest,
 		w.mount = source->path;
 	w.src = src;
 	w.dest = to;
+	w.dest_ref = dest;
 	r = push_run(&w, result, err);
 	keep = w.keep;
 	return r < 0 ? ql_error_prefix(err, "%s", dest->name) : 0;

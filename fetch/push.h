@@ -28,6 +28,9 @@ struct ql_push_options {
 	bool plain_http;      /* of both source and destination */
 	const char *config_dir;
 	const char *tmp_dir; /* where layers wait; NULL: $TMPDIR, /var/tmp */
+	/* Where the source may be known, with its trace: then a zstd:chunked
+	 * image gets a start blob (borrowed; NULL: none). */
+	struct ql_store *store;
 	/* Put into the manifest, over those of the source's. */
 	const struct ql_annotation *annotations;
 	size_t n_annotations;
@@ -50,6 +53,7 @@ struct ql_push_result {
 	uint32_t n_layers;
 	struct ql_push_layer *layers; /* owned; lowest first */
 	uint64_t bytes_sent;	      /* of layers and configuration */
+	uint64_t start_size;	      /* of the start blob; 0: it has none */
 };
 void ql_push_result_release(struct ql_push_result *result);
 
@@ -64,5 +68,21 @@ void ql_push_result_release(struct ql_push_result *result);
 int ql_push(const struct ql_ref *source, const struct ql_ref *dest,
 	    const struct ql_push_options *options,
 	    struct ql_push_result *ret_result, struct ql_error *err);
+
+struct ql_index_result {
+	struct ql_digest blob;
+	uint64_t size;	    /* bytes, of which: */
+	uint64_t head_size; /* tree, configuration and places */
+};
+/*
+ * Makes the start blob of an image in the store as it is, so that it can be
+ * read lazily whatever its layers are, and pushes it as an artifact that
+ * refers to it (push_to NULL: only makes it).  options: the registry's.
+ * -ENOENT: a layer has no table of contents here.
+ */
+int ql_index_image(struct ql_store *store, const struct ql_digest *manifest,
+		   const struct ql_ref *push_to,
+		   const struct ql_pull_options *options,
+		   struct ql_index_result *ret_result, struct ql_error *err);
 
 #endif

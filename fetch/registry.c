@@ -8,7 +8,7 @@
  * network errors and the statuses that pass, with exponential backoff and
  * jitter, and as Retry-After says where it says so.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/push-private.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -330,6 +330,15 @@ static int open_range(struct ql_source *src, const struct ql_descriptor *d,
 				    ret_stream, err);
 }
 
+static int registry_referrers(struct ql_source *src,
+			      const struct ql_digest *digest,
+			      const char *artifact_type, struct ql_buf *buf,
+			      struct ql_error *err)
+{
+	return ql_registry_referrers((struct ql_registry *)src, digest,
+				     artifact_type, buf, err);
+}
+
 static uint64_t registry_rtt(struct ql_source *src)
 {
 	uint64_t rtt = ql_http_rtt(((struct ql_registry *)src)->http);
@@ -356,6 +365,7 @@ static const struct ql_source_ops registry_ops = {
 	.get_manifest = get_manifest,
 	.open_blob = open_blob,
 	.open_range = open_range,
+	.referrers = registry_referrers,
 	.rtt = registry_rtt,
 	.cancel = registry_cancel,
 	.free = registry_free,

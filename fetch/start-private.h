@@ -61,6 +61,19 @@ void ql_start_release(struct ql_start *start);
 int ql_start_parse(const void *head, const struct ql_start_ref *ref,
 		   struct ql_start *ret_start, struct ql_error *err);
 
+/* ---- startpush.c ---- */
+
+struct ql_push_work;
+/* Composes and pushes the start blob of an image that is being pushed.
+ * -ENOENT (not described): it has none. */
+int ql_start_push(const struct ql_push_work *w, const struct ql_ref *dest,
+		  struct ql_start_ref *ret_ref, bool *ret_there,
+		  struct ql_error *err);
+/* Puts the artifact that holds a start blob, and refers to a manifest. */
+int ql_start_refer(struct ql_registry *reg, const struct ql_digest *manifest,
+		   uint64_t manifest_size, const struct ql_start_ref *ref,
+		   struct ql_error *err);
+
 /* ---- lazylayers.c ---- */
 
 /* Records those layers that have a table of contents as lazy. */

@@ -9,6 +9,7 @@
  * blob is not fetched unasked: what of it is missing is seen when the head is
  * here.
  */
+#include "fetch/push-private.h"
 #include "fetch/start-private.h"
 
 #include <errno.h>
@@ -28,6 +29,39 @@ static int start_annotated(const struct ql_resolved *resolved,
 	text = ql_json_opt_string(json_object_get(doc, "annotations"),
 				  QL_START_ANNOTATION, NULL);
 	return text ? ql_start_ref_parse(text, ret_ref, err) : -ENOENT;
+}
+
+/* Of those that refer to the image, the last that names one: who pushed it
+ * last meant it to be used. */
+static int start_referred(struct ql_source *src,
+			  const struct ql_resolved *resolved,
+			  struct ql_start_ref *ret_ref, struct ql_error *err)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_MANIFEST_MAX);
+	_cleanup_json_ json_t *doc = NULL;
+	const json_t *list, *d;
+	bool found = false;
+	size_t i;
+	int r;
+
+	if (!src->ops->referrers)
+		return -ENOENT;
+	r = src->ops->referrers(src, &resolved->digest, QL_START_ARTIFACT, &buf,
+				err);
+	if (r == 0)
+		r = ql_json_parse(ql_buf_str(&buf), buf.len, &doc, err);
+	if (r < 0)
+		return r;
+	list = json_object_get(doc, "manifests");
+	json_array_foreach ((json_t *)list, i, d) {
+		const char *text =
+			ql_json_opt_string(json_object_get(d, "annotations"),
+					   QL_START_ANNOTATION, NULL);
+
+		if (text && ql_start_ref_parse(text, ret_ref, NULL) == 0)
+			found = true;
+	}
+	return found ? 0 : -ENOENT;
 }
 
 struct repository {
@@ -151,6 +185,14 @@ int ql_start_pull(struct ql_store *store, struct ql_source *src,
 	uint64_t size;
 	int r = start_annotated(resolved, &sref, err);
 
+	if (r == -ENOENT && options->lazy) {
+		r = start_referred(src, resolved, &sref, err);
+		/* An answer that is none: the image does without. */
+		if (r < 0 && r != -ENOENT && r != -ECANCELED) {
+			ql_debug("msg=\"no referrers\" error=%d", r);
+			r = -ENOENT;
+		}
+	}
 	if (r < 0)
 		return r;
 	if (!repository || !src->ops->open_range)

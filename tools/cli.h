@@ -37,6 +37,7 @@ struct ql_cli {
 	bool no_passthrough;
 	bool lazy;
 	bool full;
+	bool push;
 	const char *trace;
 	bool recursive;
 	bool long_format;
@@ -139,6 +140,7 @@ int ql_cmd_pull(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_umount(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_index(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_record(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_prefetch(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_run(const struct ql_cli *cli, struct ql_error *err);

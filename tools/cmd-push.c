@@ -142,6 +142,7 @@ int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
 		.plain_http = cli->plain_http,
 		.config_dir = cli->config_dir,
 	};
+	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
 	uint64_t start = ql_now_ns();
 	char text[QL_DIGEST_TEXT + 1];
 	double seconds;
@@ -149,7 +150,15 @@ int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
 
 	if (r < 0)
 		return usage(err);
-	r = ql_ref_parse(cli->argv[0], &from, err);
+	/* Without a store it is pushed without what the store would know. */
+	if (ql_store_open(cli->root, QL_STORE_READ, &store, NULL) == 0) {
+		ql_store_close(store);
+		store = NULL;
+		r = ql_store_open(cli->root, QL_STORE_WRITE, &store, err);
+	}
+	options.store = store;
+	if (r == 0)
+		r = ql_ref_parse(cli->argv[0], &from, err);
 	if (r == 0)
 		r = ql_ref_parse(cli->argv[1], &to, err);
 	if (r == 0)

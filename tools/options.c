@@ -53,6 +53,7 @@ static const struct option_def defs[] = {
 	{ 'Z', 0, "lazy", NULL,
 	  "what can come when it is read is not fetched now (the default)",
 	  AT(lazy) },
+	{ 'G', 0, "push", NULL, "to the image's registry", AT(push) },
 	{ 'T', 0, "trace", "FILE", "only what this trace names", AT(trace) },
 	{ 'L', 'l', "long", NULL, "mode, owner, size and time too",
 	  AT(long_format) },
