@@ -18,6 +18,7 @@ enum {
 	RESERVED_WORKERS = 2, /* that prefetching leaves to demand */
 	STACK = 256 << 10,
 	TICK_MS = 100,
+	QUIET_MS = 1000, /* without demand, before the background goes on */
 	BACKOFF_MS = 100,
 	BACKOFF_MAX_MS = 3000,
 };
@@ -26,6 +27,12 @@ enum {
 #define RUN_PREFETCH (1ULL << 20)
 #define RUN_BACKGROUND (8ULL << 20)
 #define RUN_LEAST (64ULL << 10)
+
+bool ql_filler_is_urgent(const struct ql_filler *f)
+{
+	return f->busy[QL_FILL_DEMAND] > 0 || f->busy[QL_FILL_PREFETCH] > 0 ||
+	       f->queue.head[QL_FILL_DEMAND] || f->queue.head[QL_FILL_PREFETCH];
+}
 
 /* ---- runs ---- */
 
@@ -149,11 +156,16 @@ static void budget_use(struct ql_filler *f, uint64_t bytes)
 	f->budget_at += (uint64_t)((double)bytes * 1e9 / (double)rate);
 }
 
+/* What somebody waits for, or is about to need, has the link to itself; and
+ * where there was some, more of it is likely to come. */
 static bool may_background(const struct ql_filler *f)
 {
+	uint64_t now = ql_now_ns();
+
 	return f->options.background_rate > 0 &&
 	       f->busy[QL_FILL_BACKGROUND] < BACKGROUND_WORKERS &&
-	       f->busy[QL_FILL_DEMAND] == 0 && f->budget_at <= ql_now_ns();
+	       !ql_filler_is_urgent(f) && f->budget_at <= now &&
+	       f->quiet_from <= now;
 }
 
 /* Under the lock: the next run for a worker. */
@@ -197,6 +209,8 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	r = run_fetch(f, run);
 	(void)pthread_mutex_lock(&f->lock);
 	f->busy[priority]--;
+	if (priority != QL_FILL_BACKGROUND)
+		f->quiet_from = ql_now_ns() + QUIET_MS * 1000000ULL;
 	list = run_end(f, run, r);
 	run->toc->refs--;
 	ql_fill_spools_sweep(f);
