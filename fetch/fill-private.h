@@ -139,6 +139,7 @@ struct ql_filler {
 	struct ql_error last_error;
 	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
 	uint64_t budget_at;	/* ns: when more may be fetched */
+	uint64_t quiet_from;	/* ns: the background may go on from then */
 	unsigned int n_threads; /* workers that run */
 	unsigned int flushing;	/* wait for a settling */
 	bool busy_settling;	/* a batch is being settled */
@@ -171,6 +172,8 @@ struct ql_fill_image {
 	uint64_t chunks_before;
 };
 
+/* Under the lock: somebody waits, or is about to. */
+bool ql_filler_is_urgent(const struct ql_filler *f);
 /* What failed last, as text that stays for as long as the filler is idle. */
 const char *ql_filler_last_error(struct ql_filler *f);
 

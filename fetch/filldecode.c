@@ -19,7 +19,7 @@ struct decode {
 static void yield_to_demand(struct ql_filler *f)
 {
 	(void)pthread_mutex_lock(&f->lock);
-	while (f->busy[QL_FILL_DEMAND] > 0 && !f->stop)
+	while (ql_filler_is_urgent(f) && !f->stop)
 		(void)pthread_cond_wait(&f->calm, &f->lock);
 	(void)pthread_mutex_unlock(&f->lock);
 }
