@@ -103,6 +103,7 @@ static int on_pull(const struct call *call, struct ql_api_response *rs,
 		.platform = ql_json_opt_string(call->body, "platform", NULL),
 		.plain_http =
 			json_is_true(json_object_get(call->body, "plain_http")),
+		.full = json_is_true(json_object_get(call->body, "full")),
 	};
 	const json_t *n = json_object_get(call->body, "parallel");
 
@@ -123,9 +124,9 @@ struct member {
 };
 
 static const struct member pull_members[] = {
-	{ "image", JSON_STRING },    { "platform", JSON_STRING },
-	{ "plain_http", JSON_TRUE }, { "parallel", JSON_INTEGER },
-	{ NULL, JSON_NULL },
+	{ "image", JSON_STRING },     { "platform", JSON_STRING },
+	{ "plain_http", JSON_TRUE },  { "full", JSON_TRUE },
+	{ "parallel", JSON_INTEGER }, { NULL, JSON_NULL },
 };
 
 static const struct route {

@@ -55,7 +55,6 @@ static const struct key {
 	  3600 * SECOND, "a time from 100ms to 1h, as in 30s" },
 	{ "background_rate", TYPE_RATE, AT(fill.background_rate), 0, UINT64_MAX,
 	  "bytes per second, as in 10MB/s, or unlimited" },
-	{ "prefetch", TYPE_BOOL, AT(fill.prefetch), 0, 0, "true or false" },
 	{ "fuse.threads", TYPE_COUNT, AT(fuse.threads), 1, 64,
 	  "a number from 1 to 64" },
 	{ "fuse.passthrough", TYPE_BOOL, AT(fuse.passthrough), 0, 0,
@@ -73,8 +72,7 @@ void ql_agent_config_init(struct ql_agent_config *config)
 		.fuse = { .passthrough = true },
 		.fill = { .read_timeout = 30 * SECOND,
 			  .background_rate = UINT64_MAX,
-			  .connections = 8,
-			  .prefetch = true },
+			  .connections = 8 },
 	};
 }
 

@@ -31,7 +31,7 @@ struct pull {
 	struct ql_pulls *pulls; /* borrowed */
 	struct ql_ref ref;	/* owned */
 	char *platform;		/* owned; NULL: this machine's */
-	bool plain_http;
+	bool plain_http, full;
 	unsigned int parallel;
 	atomic_bool cancel;
 
@@ -62,8 +62,9 @@ struct ql_pull_client {
 };
 
 struct ql_pulls {
-	struct ql_store *store; /* borrowed */
-	char *config_dir;	/* owned */
+	struct ql_store *store;	  /* borrowed */
+	struct ql_filler *filler; /* borrowed; or NULL */
+	char *config_dir;	  /* owned */
 	unsigned int parallel;
 	struct ql_work *work; /* owned */
 	pthread_t ticker;
@@ -142,6 +143,26 @@ static json_t *error_json(int code, const char *text)
 			 ql_json_text(*text ? text : strerror(-code)));
 }
 
+/* What the pull left: all of it now, or in the background. */
+static int pull_rest(const struct pull *p, const struct ql_digest *manifest,
+		     struct ql_error *err)
+{
+	const struct ql_fill_options fill = {
+		.plain_http = p->plain_http,
+		.config_dir = p->pulls->config_dir,
+	};
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	int r = ql_image_get(p->pulls->store, manifest, &info);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "%s", p->ref.name);
+	if (!ql_fill_needed(p->pulls->store, &info))
+		return 0;
+	return p->full || !p->pulls->filler
+		       ? ql_fill_all(p->pulls->store, &info, &fill, err)
+		       : ql_filler_rest(p->pulls->filler, &info, err);
+}
+
 static json_t *pull_now(struct pull *p)
 {
 	struct ql_pull_options options = {
@@ -149,6 +170,8 @@ static json_t *pull_now(struct pull *p)
 		.plain_http = p->plain_http,
 		.parallel = p->parallel ? p->parallel : p->pulls->parallel,
 		.config_dir = p->pulls->config_dir,
+		.lazy = p->pulls->filler && !p->full,
+		.filler = p->pulls->filler,
 		.progress = on_progress,
 		.arg = p,
 		.cancel = &p->cancel,
@@ -161,6 +184,8 @@ static json_t *pull_now(struct pull *p)
 			: ql_pull(p->pulls->store, &p->ref, &options, &res,
 				  &err);
 
+	if (r == 0)
+		r = pull_rest(p, &res.manifest, &err);
 	if (r < 0) {
 		ql_log(QL_LOG_WARN, "msg=\"pull failed\" error=\"%s\"",
 		       err.text);
@@ -204,7 +229,7 @@ static struct pull *find_locked(struct ql_pulls *pulls, const struct pull *like)
 
 	while (p &&
 	       (atomic_load(&p->cancel) || p->plain_http != like->plain_http ||
-		!same(p->platform, like->platform) ||
+		p->full != like->full || !same(p->platform, like->platform) ||
 		strcmp(p->ref.name, like->ref.name) != 0))
 		p = p->next;
 	return p;
@@ -221,6 +246,7 @@ static int pull_new(struct ql_pulls *pulls, const struct ql_pull_ask *ask,
 	p->job.run = pull_run;
 	p->pulls = pulls;
 	p->plain_http = ask->plain_http;
+	p->full = ask->full;
 	p->parallel = ask->parallel;
 	r = ql_ref_parse(ask->image, &p->ref, err);
 	if (r == 0 && ask->platform) {
@@ -430,7 +456,8 @@ static void *ticker_main(void *arg)
 }
 
 int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
-		 struct ql_pulls **ret_pulls, struct ql_error *err)
+		 struct ql_filler *filler, struct ql_pulls **ret_pulls,
+		 struct ql_error *err)
 {
 	struct ql_pulls *pulls = calloc(1, sizeof(*pulls));
 	pthread_condattr_t attr;
@@ -439,6 +466,7 @@ int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
 	if (!pulls)
 		return ql_error_nomem(err);
 	pulls->store = store;
+	pulls->filler = filler;
 	pulls->parallel = (unsigned int)config->max_parallel_downloads;
 	if (config->registries) {
 		pulls->config_dir = strdup(config->registries);

@@ -30,9 +30,6 @@ struct running {
 	void *load_arg;	     /* borrowed */
 	const char *socket;  /* borrowed */
 	struct ql_error err; /* of the API's start */
-
-	pthread_mutex_t lock_fill;     /* protects what follows */
-	struct ql_agent_config config; /* whose fill part is in force */
 };
 
 /* ---- signals ---- */
@@ -85,13 +82,38 @@ static void signal_set(int sig, void (*handler)(int))
 
 /* ---- configuration, again ---- */
 
+static int rest_one(const char *name, const struct ql_image_info *info,
+		    void *arg)
+{
+	const struct running *run = arg;
+	struct ql_error err = QL_ERROR_INIT;
+
+	(void)name;
+	if (ql_fill_needed(run->agent.store, info) &&
+	    ql_filler_rest(run->agent.filler, info, &err) < 0)
+		ql_log(QL_LOG_WARN,
+		       "msg=\"an image stays as it is\" "
+		       "error=\"%s\"",
+		       err.text);
+	return 0;
+}
+
+/* In the background, what is not here of the images that are. */
+static void rest_all(struct running *run)
+{
+	struct ql_error err = QL_ERROR_INIT;
+
+	if (ql_image_each(run->agent.store, rest_one, run, &err) < 0)
+		ql_log(QL_LOG_WARN, "msg=\"cannot list images\" error=\"%s\"",
+		       err.text);
+}
+
 /* What may change while all goes on. */
 static void config_apply(struct running *run, struct ql_agent_config *config)
 {
 	ql_log_set_level(config->log_level);
-	(void)pthread_mutex_lock(&run->lock_fill);
-	run->config.fill = config->fill;
-	(void)pthread_mutex_unlock(&run->lock_fill);
+	ql_filler_set_rate(run->agent.filler, config->fill.background_rate);
+	rest_all(run);
 	ql_log(QL_LOG_INFO, "msg=\"configuration read again\"");
 }
 
@@ -100,6 +122,7 @@ static void *reloader_main(void *arg)
 	struct running *run = arg;
 	char byte;
 
+	rest_all(run);
 	while (read(run->hup[0], &byte, 1) == 1 && byte == 0) {
 		_cleanup_config_ struct ql_agent_config config;
 
@@ -156,6 +179,7 @@ static int drop(const struct ql_digest *manifest, void *arg,
 {
 	struct running *run = arg;
 
+	ql_filler_forget(run->agent.filler, manifest);
 	return ql_fs_drop(&run->fs, manifest, err);
 }
 
@@ -205,6 +229,7 @@ static int serve(struct running *run, const struct ql_agent_config *config,
 
 	run->fs.store = run->agent.store;
 	run->fs.catalog = run->agent.store;
+	run->fs.filler = run->agent.filler;
 	run->fs.ready = on_ready;
 	run->fs.ending = on_ending;
 	run->fs.ready_arg = run;
@@ -232,6 +257,19 @@ static int serve(struct running *run, const struct ql_agent_config *config,
 
 /* ---- all of it ---- */
 
+static int filler_start(const struct ql_agent_config *config,
+			struct ql_agent *a, struct ql_error *err)
+{
+	const struct ql_fill_options options = {
+		.connections = (unsigned int)config->fill.connections,
+		.read_timeout = config->fill.read_timeout,
+		.background_rate = config->fill.background_rate,
+		.config_dir = config->registries,
+	};
+
+	return ql_filler_new(a->store, &options, &a->filler, err);
+}
+
 static int start(struct running *run, struct ql_agent_config *config,
 		 struct ql_error *err)
 {
@@ -255,7 +293,9 @@ static int start(struct running *run, struct ql_agent_config *config,
 	run->socket = config->socket;
 	r = mountpoint_make(config->mountpoint, &a->mountpoint, err);
 	if (r == 0)
-		r = ql_pulls_new(a->store, config, &a->pulls, err);
+		r = filler_start(config, a, err);
+	if (r == 0)
+		r = ql_pulls_new(a->store, config, a->filler, &a->pulls, err);
 	return r;
 }
 
@@ -266,6 +306,7 @@ static void finish(struct running *run)
 	if (run->listener >= 0)
 		(void)close(run->listener);
 	ql_pulls_free(run->agent.pulls);
+	ql_filler_free(run->agent.filler);
 	ql_store_close(run->agent.store);
 	free(run->agent.mountpoint);
 	free(run->agent.root);
@@ -283,13 +324,11 @@ int ql_agent_run(struct ql_agent_config *config, ql_agent_load_fn *load,
 			       .listener = -1,
 			       .hup = { -1, -1 },
 			       .load = load,
-			       .load_arg = arg,
-			       .lock_fill = PTHREAD_MUTEX_INITIALIZER };
+			       .load_arg = arg };
 	int r;
 
 	ql_log_set_level(config->log_level);
 	signals_block(SIG_BLOCK);
-	run.config.fill = config->fill;
 	r = start(&run, config, err);
 	if (r == 0)
 		r = reloader_start(&run, err);

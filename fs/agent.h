@@ -3,9 +3,9 @@
  * The node agent, quicklayerd: what its files share, grouped by the file that
  * owns it.  Nothing here is for outside fs/.
  *
- * Locks: that of pulls (agent-pull.c), that of the configuration (agent.c) and
- * that of each queue of work (agent-work.c) are held for a few instructions,
- * and never one under another.
+ * Locks: that of pulls (agent-pull.c) and that of each queue of work
+ * (agent-work.c) are held for a few instructions; a queue's may be taken under
+ * that of pulls.
  */
 #ifndef QL_AGENT_H
 #define QL_AGENT_H
@@ -45,7 +45,6 @@ struct ql_agent_config {
 		uint64_t read_timeout;	  /* ns */
 		uint64_t background_rate; /* bytes/s; UINT64_MAX: no limit */
 		uint64_t connections;	  /* at once */
-		bool prefetch;		  /* what is likely to be read next */
 	} fill;
 };
 
@@ -101,8 +100,11 @@ void ql_work_free(struct ql_work *work); /* stops it */
 /* ---- agent-pull.c: pulls, each shared by all who ask for the same ---- */
 
 struct ql_pulls;
+/* What is pulled lazily goes on by the filler (borrowed; NULL: all pulls are
+ * whole). */
 int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
-		 struct ql_pulls **ret_pulls, struct ql_error *err);
+		 struct ql_filler *filler, struct ql_pulls **ret_pulls,
+		 struct ql_error *err);
 /* Cancels all of them, and waits; their clients read to the end. */
 void ql_pulls_stop(struct ql_pulls *pulls);
 void ql_pulls_free(struct ql_pulls *pulls); /* its clients were freed */
@@ -114,6 +116,7 @@ struct ql_pull_ask {
 	const char *image;    /* borrowed, as below */
 	const char *platform; /* NULL: this machine's */
 	bool plain_http;
+	bool full;	       /* leave nothing to come when it is read */
 	unsigned int parallel; /* 0: as configured */
 };
 
@@ -136,12 +139,13 @@ void ql_pull_client_free(struct ql_pull_client *client);
 /* ---- agent-api.c: what is asked and answered, without HTTP ---- */
 
 struct ql_agent {
-	struct ql_store *store; /* owned */
-	char *root;		/* owned; absolute, no symlinks */
-	char *mountpoint;	/* owned; likewise */
-	struct ql_pulls *pulls; /* owned */
-	ql_drop_fn *drop;	/* lets go of an image; may be NULL */
-	void *drop_arg;		/* borrowed */
+	struct ql_store *store;	  /* owned */
+	char *root;		  /* owned; absolute, no symlinks */
+	char *mountpoint;	  /* owned; likewise */
+	struct ql_pulls *pulls;	  /* owned */
+	struct ql_filler *filler; /* owned; may be NULL */
+	ql_drop_fn *drop;	  /* lets go of an image; may be NULL */
+	void *drop_arg;		  /* borrowed */
 };
 
 enum { QL_API_BODY_MAX = 64 << 10, QL_API_ARGS_MAX = 8 };

@@ -320,6 +320,8 @@ static char *pull_body(const struct ql_cli *cli, const char *text,
 	if (cli->platform)
 		(void)json_object_set_new(body, "platform",
 					  ql_json_text(cli->platform));
+	if (cli->full)
+		(void)json_object_set_new(body, "full", json_true());
 	if (parallel)
 		(void)json_object_set_new(body, "parallel",
 					  json_integer(parallel));

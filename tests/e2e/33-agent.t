@@ -304,6 +304,53 @@ ok "no pull stays behind" wait_for 10 idle
 ok "the next one is whole" "$QL" pull "$TREE"
 ok "nothing in the store is wrong" "$QL" fsck
 
+# ---- what comes when it is read ----
+
+mkdir "$TMP/plain"
+for i in {1..40}; do
+	head -c 200000 /dev/urandom >"$TMP/plain/file$i"
+done
+tar -C "$TMP/plain" -cf "$TMP/plain.tar" . &&
+	make_image "$TMP/lazy" t "$TMP/plain.tar" >/dev/null || bail plain
+if "$QL" push --format zstd:chunked "oci:$TMP/lazy:t" "$REGISTRY/lazy:t" \
+	>/dev/null 2>"$TMP/err"; then
+	LAZY=$REGISTRY/lazy:t
+	here()
+	{
+		"$QL" status --json "$LAZY" | jq .files_here
+	}
+	"$QL" rmi "$TREE" >/dev/null
+	echo "background_rate: 0" >>"$TMP/agent.yaml"
+	kill -HUP "$AGENT"
+	wait_for 5 grep -q "configuration read again" "$TMP/agent.log"
+	ok "an image with tables of contents is pulled" "$QL" pull "$LAZY"
+	files=$("$QL" status --json "$LAZY" | jq .files)
+	[ "$(here)" -lt "$files" ] &&
+		pass "its files come when they are read" ||
+		fail "$(here) of $files files are here"
+	ok "one is right" cmp "$MNT/images/$LAZY/file7" "$TMP/plain/file7"
+	ok "all are" diff -r "$MNT/images/$LAZY/" "$TMP/plain"
+	ok "it goes" "$QL" rmi "$LAZY"
+	ok "--full leaves nothing" "$QL" pull --full "$LAZY"
+	is "$(here)" "$files" "... to be read later"
+	"$QL" rmi "$LAZY" >/dev/null
+	"$QL" pull -q "$LAZY" >/dev/null
+	sed -i 's/background_rate: 0/background_rate: unlimited/' \
+		"$TMP/agent.yaml"
+	kill -HUP "$AGENT"
+	all_here()
+	{
+		[ "$(here)" = "$files" ]
+	}
+	ok "at another rate the rest comes by itself" wait_for 20 all_here
+	"$QL" rmi "$LAZY" >/dev/null
+	"$QL" pull -q "$TREE" >/dev/null
+	sed -i '/background_rate/d' "$TMP/agent.yaml"
+	: >"$TMP/agent.log"
+else
+	fail "push: $(cat "$TMP/err")"
+fi
+
 # ---- many at once ----
 
 python3 - "$SOCKET" >"$TMP/crowd" <<-'PY'

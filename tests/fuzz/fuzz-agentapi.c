@@ -22,7 +22,7 @@ static void setup(void)
 	ql_log_set_level(QL_LOG_ERROR);
 	if (!mkdtemp(root) ||
 	    ql_store_open(root, QL_STORE_WRITE, &agent.store, NULL) < 0 ||
-	    ql_pulls_new(agent.store, &config, &agent.pulls, NULL) < 0)
+	    ql_pulls_new(agent.store, &config, NULL, &agent.pulls, NULL) < 0)
 		abort();
 	ql_pulls_stop(agent.pulls);
 	agent.root = root;

@@ -33,8 +33,9 @@ static void bench_init(struct bench *b)
 	b->agent.root = b->lab.root;
 	b->agent.mountpoint = b->lab.root;
 	ql_agent_config_init(&config);
-	assert_int_equal(
-		ql_pulls_new(b->lab.store, &config, &b->agent.pulls, NULL), 0);
+	assert_int_equal(ql_pulls_new(b->lab.store, &config, NULL,
+				      &b->agent.pulls, NULL),
+			 0);
 }
 
 static void bench_release(struct bench *b)

@@ -79,7 +79,7 @@ static void every_key_is_taken(void **state)
 	good("root: /r\nsocket: /s\nsocket_group: g\nmountpoint: \"/m n\"\n"
 	     "registries: /e\nlog_level: debug\nmax_parallel_downloads: 7\n"
 	     "max_pulls: 9\nmax_connections: 11\nread_timeout: 250ms\n"
-	     "background_rate: 10MB/s\nprefetch: false\n"
+	     "background_rate: 10MB/s\n"
 	     "fuse:\n  threads: 5\n  passthrough: false\n");
 	assert_string_equal(config.root, "/r");
 	assert_string_equal(config.socket, "/s");
@@ -92,7 +92,6 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config.fill.connections, 11);
 	assert_int_equal(config.fill.read_timeout, 250000000);
 	assert_int_equal(config.fill.background_rate, 10000000);
-	assert_false(config.fill.prefetch);
 	assert_int_equal(config.fuse.threads, 5);
 	assert_false(config.fuse.passthrough);
 }
@@ -143,7 +142,8 @@ static void what_is_wrong_is_named(void **state)
 			    "wanted\n");
 	bad("log_level: loud\n",
 	    "f:1: log_level: error, warn, info or debug is wanted\n");
-	bad("prefetch: yes\n", "f:1: prefetch: true or false is wanted\n");
+	bad("fuse: {passthrough: yes}\n",
+	    "f:1: fuse.passthrough: true or false is wanted\n");
 	bad("read_timeout: 2h\n", "f:1: read_timeout: a time from 100ms to 1h, "
 				  "as in 30s is wanted\n");
 	bad("background_rate: fast\n",
