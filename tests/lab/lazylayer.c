@@ -184,7 +184,7 @@ static int import(struct ql_store *store, const struct blob *b,
 		r = ql_decompress(in, &tar, err);
 	info->blob = d->digest;
 	info->blob_size = d->size;
-	return r < 0 ? r : ql_layer_import(store, tar, info, &stats, err);
+	return r < 0 ? r : ql_layer_import(store, tar, info, NULL, &stats, err);
 }
 
 /* ---- checking content ---- */
