@@ -35,7 +35,8 @@ struct running {
 /* ---- signals ---- */
 
 static struct running *self; /* of the handlers */
-static volatile sig_atomic_t stopped;
+/* The signal; set by a handler, read by any thread. */
+static atomic_int stopped;
 
 static void on_end(int sig)
 {
