@@ -103,6 +103,7 @@ static void the_example_is_good_and_names_every_key(void **state)
 	char *line;
 
 	(void)state;
+	ql_agent_config_release(&config);
 	ql_agent_config_init(&config);
 	ql_buf_clear(&findings);
 	assert_int_equal(ql_agent_config_load(path, &config, collect, NULL), 0);
