@@ -88,8 +88,9 @@ int ql_tmpfile(const char *dir, int *ret_fd, struct ql_error *err);
 /* ---- zstdstream.c: one zstd frame into a scratch file ---- */
 
 struct ql_zwriter;
-int ql_zwriter_new(struct ql_scratch *to, int level, struct ql_zwriter **ret_w,
-		   struct ql_error *err);
+/* Of size bytes: high levels take less memory then; UINT64_MAX: unknown. */
+int ql_zwriter_new(struct ql_scratch *to, int level, uint64_t size,
+		   struct ql_zwriter **ret_w, struct ql_error *err);
 void ql_zwriter_free(struct ql_zwriter *w);
 QL_DEFINE_CLEANUP(struct ql_zwriter *, ql_zwriter_free)
 int ql_zwriter_add(struct ql_zwriter *w, const void *data, size_t len,

@@ -14,8 +14,8 @@ struct ql_zwriter {
 	size_t out_size;
 };
 
-int ql_zwriter_new(struct ql_scratch *to, int level, struct ql_zwriter **ret_w,
-		   struct ql_error *err)
+int ql_zwriter_new(struct ql_scratch *to, int level, uint64_t size,
+		   struct ql_zwriter **ret_w, struct ql_error *err)
 {
 	_cleanup_(ql_zwriter_freep) struct ql_zwriter *w =
 		calloc(1, sizeof(*w));
@@ -29,7 +29,8 @@ int ql_zwriter_new(struct ql_scratch *to, int level, struct ql_zwriter **ret_w,
 	w->out = malloc(w->out_size);
 	if (!w->zstd || !w->hasher || !w->out ||
 	    ZSTD_isError(ZSTD_CCtx_setParameter(
-		    w->zstd, ZSTD_c_compressionLevel, level)))
+		    w->zstd, ZSTD_c_compressionLevel, level)) ||
+	    ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(w->zstd, size)))
 		return ql_error_nomem(err);
 	*ret_w = ql_take_ptr(w);
 	return 0;
