@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdatomic.h>
+
 #include <isa-l/igzip_lib.h>
 
 #include "fetch/toc-private.h"
@@ -61,15 +63,22 @@ static int blob_range(void *arg, uint64_t offset, uint64_t len,
 	return ql_buf_add(buf, b->data.data + offset, (size_t)len - b->cut);
 }
 
-static int lazy_open(struct lab *lab, struct blob *b,
-		     struct ql_layer_info *info)
+static int lazy_open_as(struct lab *lab, struct blob *b,
+			const struct ql_digest *diff_id,
+			struct ql_layer_info *info)
 {
 	lab->err = (struct ql_error)QL_ERROR_INIT;
 	b->ranges = 0;
 	b->bytes = 0;
-	*info = (struct ql_layer_info){ .diff_id = b->d.digest };
+	*info = (struct ql_layer_info){ .diff_id = *diff_id };
 	return ql_lazylayer_open(lab->store, &b->d, blob_range, b, info,
 				 &lab->err);
+}
+
+static int lazy_open(struct lab *lab, struct blob *b,
+		     struct ql_layer_info *info)
+{
+	return lazy_open_as(lab, b, &b->d.digest, info);
 }
 
 static void tree_is(struct lab *lab, const struct ql_layer_info *info,
@@ -294,6 +303,88 @@ static void what_is_missing_is_read_in_a_second_range(void **state)
 	assert_int_equal(b.ranges, 1);
 }
 
+/* ---- no memory ---- */
+
+/* A sanitizer has allocators of its own, which must not be covered up. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define HAS_ALLOC 1
+
+static atomic_long alloc_left; /* until one fails; negative: none does */
+
+void *__libc_malloc(size_t len);
+void *__libc_calloc(size_t n, size_t len);
+void *__libc_realloc(void *p, size_t len);
+void *fail_malloc(size_t len) __asm__("malloc");
+void *fail_calloc(size_t n, size_t len) __asm__("calloc");
+void *fail_realloc(void *p, size_t len) __asm__("realloc");
+
+static bool alloc_fails(void)
+{
+	return atomic_load(&alloc_left) > 0 &&
+	       atomic_fetch_sub(&alloc_left, 1) == 1;
+}
+
+void *fail_malloc(size_t len)
+{
+	return alloc_fails() ? NULL : __libc_malloc(len);
+}
+
+void *fail_calloc(size_t n, size_t len)
+{
+	return alloc_fails() ? NULL : __libc_calloc(n, len);
+}
+
+void *fail_realloc(void *p, size_t len)
+{
+	return alloc_fails() ? NULL : __libc_realloc(p, len);
+}
+
+/* True where nothing failed: there is no Nth allocation.  That one failed may
+ * be no matter (sorting needs less memory by another way). */
+static bool one_failure(struct lab *lab, struct blob *b, long n)
+{
+	struct ql_layer_info info, got;
+	struct ql_digest diff_id;
+	bool fired;
+	int r;
+
+	assert_int_equal(ql_digest_of(&n, sizeof(n), &diff_id), 0);
+	atomic_store(&alloc_left, n);
+	r = lazy_open_as(lab, b, &diff_id, &info);
+	fired = atomic_exchange(&alloc_left, -1) == 0;
+	if (r < 0) {
+		assert_true(fired);
+		assert_int_equal(lab->err.code, r);
+		assert_true(lab->err.text[0] != '\0');
+	}
+	ql_store_close(lab->store);
+	assert_int_equal(ql_store_open(lab->root, QL_STORE_WRITE, &lab->store,
+				       &lab->err),
+			 0);
+	assert_int_equal(ql_layer_get(lab->store, &diff_id, &got),
+			 r < 0 ? -ENOENT : 0);
+	return !fired;
+}
+
+static void without_memory_nothing_is_recorded(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < SAMPLES; i++) {
+		_cleanup_lab_ struct lab lab;
+		_cleanup_blob_ struct blob b;
+		long n = 1;
+
+		lab_init(&lab);
+		blob_load(&b, samples[i].name);
+		/* Further on in steps: many are one another's like. */
+		while (!one_failure(&lab, &b, n))
+			n += 1 + n / 20;
+		print_message("# %ld allocations\n", n - 1);
+		assert_in_range(n, 50, 10000);
+	}
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -303,6 +394,9 @@ int main(void)
 		cmocka_unit_test(a_blob_without_annotations_is_plain),
 		cmocka_unit_test(ranges_that_fail_are_errors),
 		cmocka_unit_test(what_is_missing_is_read_in_a_second_range),
+#ifdef HAS_ALLOC
+		cmocka_unit_test(without_memory_nothing_is_recorded),
+#endif
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
