@@ -545,12 +545,14 @@ int ql_object_list_find(const struct ql_object_list *list,
 /* ---- spool.c: a blob, fetched over several connections ---- */
 
 struct ql_spool;
-enum { QL_SPOOL_CONNECTIONS = 16 };
-/* Fetches the first `size` bytes of a blob; threads start at once.  rtt_ns: of
- * the link, which says how many connections are worth it. */
+enum { QL_SPOOL_CONNECTIONS = 32 };
+/* Fetches the first `size` bytes of a blob, of which `first` are needed before
+ * the others; threads start at once.  rtt_ns: of the link, which says how many
+ * connections are worth it. */
 int ql_spool_new(const struct ql_store *store, struct ql_source *src,
-		 const struct ql_descriptor *d, uint64_t size, uint64_t rtt_ns,
-		 struct ql_spool **ret_spool, struct ql_error *err);
+		 const struct ql_descriptor *d, uint64_t first, uint64_t size,
+		 uint64_t rtt_ns, struct ql_spool **ret_spool,
+		 struct ql_error *err);
 /* Every stream was freed before. */
 void ql_spool_free(struct ql_spool *s);
 QL_DEFINE_CLEANUP(struct ql_spool *, ql_spool_free)

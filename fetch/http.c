@@ -73,11 +73,13 @@ struct ql_http {
 	char *warm_url; /* owned */
 	unsigned int warm;
 	const struct ql_tls *warm_tls; /* borrowed */
+	uint64_t warm_at;	       /* ns; 0: not */
 	_Atomic uint64_t rtt; /* ns; the least that a connection took */
 
 	/* lock protects all below. */
 	struct transfer *queue;	    /* borrowed: have commands */
 	struct transfer *transfers; /* owned: all that exist */
+	unsigned int warming;	    /* connections that are being opened so */
 	bool stop, aborted;
 };
 
@@ -203,8 +205,7 @@ static int on_rewind(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
-/* A connection is there: how long did it take, and are more of them worth it?
- * The request is not sent yet, so theirs are there before its answer. */
+/* A connection is there: how long did it take? */
 static int on_connected(void *arg, char *to, char *from, int to_port,
 			int from_port)
 {
@@ -225,16 +226,26 @@ static int on_connected(void *arg, char *to, char *from, int to_port,
 		if (rtt < atomic_load(&t->http->rtt))
 			atomic_store(&t->http->rtt, rtt);
 	}
-	if (t->warm > 0 && atomic_load(&t->http->rtt) >= QL_RTT_NEAR &&
-	    t->http->warm == 0 && !t->http->warm_url) {
-		t->http->warm_url = ql_take_ptr(t->warm_url);
-		t->http->warm = t->warm;
-		t->http->warm_tls = t->tls;
-	}
+	if (t->warm > 0)
+		t->http->warm_at = 0; /* near, or begun already */
 	return CURL_PREREQFUNC_OK;
 }
 
 /* ---- the I/O thread ---- */
+
+static void transfer_finish(struct transfer *t, CURLcode result)
+{
+	(void)pthread_mutex_lock(&t->http->lock);
+	t->done = true;
+	t->result = result;
+	if (t->orphan) {
+		command_queue(t, COMMAND_REMOVE);
+		if (--t->http->warming == 0)
+			(void)pthread_cond_broadcast(&t->http->aborted_cond);
+	}
+	(void)pthread_cond_signal(&t->cond);
+	(void)pthread_mutex_unlock(&t->http->lock);
+}
 
 static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
 			struct transfer **ret_transfer, struct ql_error *err);
@@ -247,9 +258,14 @@ static void transfer_link(struct transfer *t)
 	t->http->transfers = t;
 }
 
-/* Opens connections that requests to come will find open. */
+/*
+ * Opens connections that requests to come will find open.  They begin where
+ * the first connection is not there after a moment: the link is long then,
+ * and they are there with the first one's answer.
+ */
 static void warm_up(struct ql_http *http)
 {
+	http->warm_at = 0;
 	for (; http->warm > 0; http->warm--) {
 		struct ql_http_request rq = { .url = http->warm_url,
 					      .bulk = true,
@@ -261,27 +277,14 @@ static void warm_up(struct ql_http *http)
 			continue;
 		t->orphan = true;
 		(void)pthread_mutex_lock(&http->lock);
+		http->warming++;
 		transfer_link(t);
 		(void)pthread_mutex_unlock(&http->lock);
 		t->added = curl_multi_add_handle(http->multi, t->easy) ==
 			   CURLM_OK;
-		if (!t->added) {
-			(void)pthread_mutex_lock(&http->lock);
-			command_queue(t, COMMAND_REMOVE);
-			(void)pthread_mutex_unlock(&http->lock);
-		}
+		if (!t->added)
+			transfer_finish(t, CURLE_OUT_OF_MEMORY);
 	}
-}
-
-static void transfer_finish(struct transfer *t, CURLcode result)
-{
-	(void)pthread_mutex_lock(&t->http->lock);
-	t->done = true;
-	t->result = result;
-	if (t->orphan)
-		command_queue(t, COMMAND_REMOVE);
-	(void)pthread_cond_signal(&t->cond);
-	(void)pthread_mutex_unlock(&t->http->lock);
 }
 
 static void command_run(struct ql_http *http, struct transfer *t,
@@ -298,6 +301,12 @@ static void command_run(struct ql_http *http, struct transfer *t,
 			t->added = true;
 		else
 			transfer_finish(t, CURLE_OUT_OF_MEMORY);
+		if (t->warm > 0 && !http->warm_url) {
+			http->warm_url = ql_take_ptr(t->warm_url);
+			http->warm = t->warm;
+			http->warm_tls = t->tls;
+			http->warm_at = ql_now_ns() + QL_RTT_NEAR;
+		}
 	}
 	if ((commands & COMMAND_UNPAUSE) && t->added)
 		(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
@@ -349,10 +358,11 @@ static void *io_main(void *arg)
 						CURLINFO_PRIVATE, (char **)&t);
 			transfer_finish(t, msg->data.result);
 		}
-		if (http->warm > 0)
+		if (http->warm_at > 0 && http->warm_at <= ql_now_ns())
 			warm_up(http);
 		else
-			(void)curl_multi_poll(http->multi, NULL, 0, POLL_MS,
+			(void)curl_multi_poll(http->multi, NULL, 0,
+					      http->warm_at > 0 ? 1 : POLL_MS,
 					      NULL);
 	}
 	return NULL;
@@ -711,7 +721,22 @@ void ql_http_free(struct ql_http *http)
 
 uint64_t ql_http_rtt(struct ql_http *http)
 {
-	return atomic_load(&http->rtt);
+	uint64_t rtt = atomic_load(&http->rtt);
+	uint64_t until;
+	struct timespec ts;
+
+	if (rtt == UINT64_MAX)
+		return rtt;
+	until = ql_now_ns() + rtt;
+	ts = (struct timespec){ (time_t)(until / 1000000000),
+				(long)(until % 1000000000) };
+	(void)pthread_mutex_lock(&http->lock);
+	while (http->warming > 0 && !http->aborted &&
+	       pthread_cond_timedwait(&http->aborted_cond, &http->lock, &ts) !=
+		       ETIMEDOUT)
+		;
+	(void)pthread_mutex_unlock(&http->lock);
+	return rtt;
 }
 
 void ql_http_abort(struct ql_http *http)

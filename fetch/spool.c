@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-	PART_MIN = 64 << 10,
+	PART_MIN = 32 << 10,
 	PART_MAX = 1 << 20,
 	PIECE = 64 << 10,
 	STACK = 256 << 10,
@@ -115,32 +115,41 @@ unsigned int ql_spool_connections(uint64_t rtt_ns, uint64_t size)
 	return (unsigned int)(n < parts ? n : parts);
 }
 
-static int parts_new(struct ql_spool *s, unsigned int connections)
+/* Cuts [start, end) into n parts, or fewer that are not too small. */
+static void parts_cut(struct ql_spool *s, uint64_t start, uint64_t end,
+		      unsigned int n)
 {
-	uint64_t len = s->size / (2UL * connections) + 1;
-	size_t n;
+	uint64_t len = (end - start) / n + 1;
 
 	if (len < PART_MIN)
 		len = PART_MIN;
 	if (len > PART_MAX)
 		len = PART_MAX;
-	n = (size_t)((s->size + len - 1) / len);
-	s->parts = calloc(n + 1, sizeof(*s->parts));
+	for (; start < end; start += len) {
+		struct part *p = &s->parts[s->n_parts++];
+
+		p->start = p->done = start;
+		p->end = len < end - start ? start + len : end;
+	}
+}
+
+/* What comes first is there first when all connections bring it together. */
+static int parts_new(struct ql_spool *s, uint64_t first, unsigned int n)
+{
+	s->parts = calloc(2UL * n + s->size / PART_MAX + 4, sizeof(*s->parts));
 	if (!s->parts)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		struct part *p = &s->parts[i];
-
-		p->start = p->done = i * len;
-		p->end = p->start + len < s->size ? p->start + len : s->size;
-	}
-	s->n_parts = n;
+	if (first > s->size)
+		first = s->size;
+	parts_cut(s, 0, first, n);
+	parts_cut(s, first, s->size, n);
 	return 0;
 }
 
 int ql_spool_new(const struct ql_store *store, struct ql_source *src,
-		 const struct ql_descriptor *d, uint64_t size, uint64_t rtt_ns,
-		 struct ql_spool **ret_spool, struct ql_error *err)
+		 const struct ql_descriptor *d, uint64_t first, uint64_t size,
+		 uint64_t rtt_ns, struct ql_spool **ret_spool,
+		 struct ql_error *err)
 {
 	unsigned int n = ql_spool_connections(rtt_ns, size);
 	struct ql_spool *s = calloc(1, sizeof(*s));
@@ -158,7 +167,7 @@ int ql_spool_new(const struct ql_store *store, struct ql_source *src,
 	r = ql_store_need_space(store, size, err);
 	if (r == 0)
 		r = ql_object_scratch(store, &d->digest, &s->fd, err);
-	if (r == 0 && parts_new(s, n) < 0)
+	if (r == 0 && parts_new(s, first, n) < 0)
 		r = ql_error_nomem(err);
 	(void)pthread_attr_init(&attr);
 	(void)pthread_attr_setstacksize(&attr, STACK);

@@ -202,7 +202,7 @@ int ql_start_pull(struct ql_store *store, struct ql_source *src,
 	size = sref.head_size;
 	if (options->filler && !repository_is_known(store, ref))
 		size = sref.size;
-	r = ql_spool_new(store, src, &d, size,
+	r = ql_spool_new(store, src, &d, sref.head_size, size,
 			 src->ops->rtt ? src->ops->rtt(src) : 0, &spool, err);
 	if (r == 0)
 		r = spool_head(spool, &sref, &head, err);

@@ -10,7 +10,8 @@
 #
 #   RTTS       round-trip times, ms ("0 20 60 150")
 #   WORKLOADS  of workloads.sh ("python redis node nginx")
-#   PEERS      of the table below ("quicklayer stargz containerd podman")
+#   PEERS      of the table below ("quicklayer quicklayer-gzip
+#              stargz containerd podman")
 #   RUNS       of each (5)
 #   FULL_RUNS  of full pulls, which take half a minute each (3)
 #   FULL_RTTS  the round-trip times at which full pulls are made ("0 60")
@@ -29,7 +30,7 @@ export TMPDIR
 
 RTTS=${RTTS:-0 20 60 150}
 WORKLOADS=${WORKLOADS:-python redis node nginx}
-PEERS=${PEERS:-quicklayer stargz containerd podman}
+PEERS=${PEERS:-quicklayer quicklayer-gzip stargz containerd podman}
 RUNS=${RUNS:-5}
 FULL_RUNS=${FULL_RUNS:-3}
 FULL_RTTS=${FULL_RTTS:-0 60}
@@ -39,13 +40,14 @@ OUT=${OUT:-$TMP/results.tsv}
 LAZY_MOST=50
 # Of an image's tags (peers.sh), the one that a contender starts.
 declare -A TAG=(
-	[quicklayer]=1
+	[quicklayer]=ql
 	[quicklayer-gzip]=1
 	[stargz]=stargz
 	[containerd]=1
 	[podman]=1
 )
 FULL=" containerd podman "
+AGENT_PID=
 FAILED=0
 
 [ "$(id -u)" = 0 ] || bail "needs root"
@@ -66,9 +68,16 @@ is_full()
 # _ready wipes the store and starts daemons, before the clock runs.  _run is
 # called in a subshell, and what it calls last replaces that.
 
+# The agent is on the client's side of the link; what nobody asks for it
+# fetches in the background, as it does by default.
 ql_ready()
 {
 	ql_end
+	lab_start agent "${NET_IN_CLIENT[@]}" env REGISTRY_AUTH_FILE="$TMP/none" \
+		"${QL}d" --root "$TMP/store"
+	AGENT_PID=$LAB_PID
+	wait_for 10 test -S "$TMP/store/agent/quicklayerd.sock" ||
+		bail "quicklayerd: $(cat "$TMP/agent.log")"
 }
 
 ql_start()
@@ -79,6 +88,8 @@ ql_start()
 
 ql_end()
 {
+	[ -z "$AGENT_PID" ] || lab_end "$AGENT_PID"
+	AGENT_PID=
 	rm -rf "$TMP/store"
 }
 
@@ -101,7 +112,7 @@ stargz_run()
 	net_client ctr-remote -a "$TMP/containerd/sock" images rpull \
 		--plain-http "$ref" >"$TMP/pull.log" 2>&1 || return
 	"${LAB_IN[@]}" ctr-remote -a "$TMP/containerd/sock" run --rm --net-host \
-		--snapshotter stargz "$ref" bench "$@"
+		--snapshotter stargz "$ref" "bench-$$" "$@"
 }
 
 containerd_ready()
@@ -115,7 +126,7 @@ containerd_run()
 	shift
 	net_client ctr -a "$TMP/containerd/sock" images pull --plain-http \
 		"$ref" >"$TMP/pull.log" 2>&1 || return
-	lab_ctr run --rm --net-host "$ref" bench "$@"
+	lab_ctr run --rm --net-host "$ref" "bench-$$" "$@"
 }
 
 podman_ready()
@@ -232,7 +243,7 @@ measure()
 	fi
 	size=$(image_bytes "$name" "$tag")
 	"${who}_ready"
-	cold "$QL" ${STARGZ:+"$STARGZ"}
+	cold "$QL" "${QL}d" ${STARGZ:+"$STARGZ"}
 	start "$who" "$REGISTRY/$name:$tag"
 	record "$rtt" "$name" "$who" "$run" "$size"
 	"${who}_end"
@@ -290,6 +301,10 @@ STARGZ=
 	bail "$STARGZ"
 # shellcheck disable=SC2086
 storage=$("$LAB/peers.sh" images $WORKLOADS) || bail "$storage"
+if [[ " $PEERS " == *" quicklayer"* ]]; then
+	# shellcheck disable=SC2086
+	"$LAB/ourimages.sh" "$storage" $WORKLOADS || bail "our images"
+fi
 cp -a "$storage" "$TMP/registry" || bail "the registry's storage"
 mkfifo "$TMP/fifo"
 : >"$OUT"
