@@ -6,8 +6,9 @@
  * footer of 51 bytes, an empty member whose extra field says where the table
  * begins.
  *
- * The archive's entries stay as they are and where they are.  A landmark is
- * put before them that says that nothing is worth fetching ahead.  Table and
+ * The archive's entries stay as they are, and where they are unless some are
+ * said to be worth fetching ahead: those come first, and a landmark behind
+ * them; else another landmark before all says that there are none.  Table and
  * landmark of an eStargz that is written again are left out; the end mark
  * stands behind the table.  So the diff ID is another.
  */
@@ -53,7 +54,9 @@ static void header_make(char h[BLOCK], const char *name, uint64_t size)
 
 static int landmark_write(struct ql_layerwriter *w, struct ql_error *err)
 {
-	static char name[] = LANDMARK;
+	static char none_first[] = LANDMARK;
+	static char some_first[] = LANDMARK_PREFETCH;
+	char *name = w->n_first > 0 ? some_first : none_first;
 	static char none[] = "";
 	const struct ql_tar_entry e = {
 		.type = '0',
@@ -72,7 +75,7 @@ static int landmark_write(struct ql_layerwriter *w, struct ql_error *err)
 	char h[BLOCK];
 	int r;
 
-	header_make(h, LANDMARK, 1);
+	header_make(h, name, 1);
 	r = ql_layerwriter_raw(w, h, sizeof(h), err);
 	if (r == 0)
 		r = ql_layerwriter_entry(w, &e, &raw, err);
@@ -86,7 +89,7 @@ static int begin(struct ql_layerwriter *w, struct ql_error *err)
 	w->diff_hash = ql_hasher_new();
 	if (!w->diff_hash)
 		return ql_error_nomem(err);
-	return landmark_write(w, err);
+	return w->n_first == 0 ? landmark_write(w, err) : 0;
 }
 
 /* An earlier writer's. */
@@ -117,6 +120,9 @@ static int entry(void *arg, const struct ql_tar_entry *e,
 	size_t at = 0;
 	int r = padding_write(w, &at, err);
 
+	if (r == 0 && w->n_first > 0 && w->n_seen == w->n_first)
+		r = landmark_write(w, err);
+	w->n_seen++;
 	w->drop = is_added(e->path);
 	if (r == 0 && !w->drop)
 		r = ql_layerwriter_raw(w, w->head.data + at, w->head.len - at,
@@ -226,6 +232,8 @@ static int tail(struct ql_layerwriter *w, struct ql_error *err)
 
 	if (r == 0 && !w->drop)
 		r = ql_layerwriter_raw(w, zeros, (size_t)w->padding, err);
+	if (r == 0 && w->n_first > 0 && w->n_seen == w->n_first)
+		r = landmark_write(w, err);
 	if (r == 0)
 		r = ql_layerwriter_cut(w, err);
 	return r < 0 ? r : ql_frames_flush(w->frames, err);

@@ -333,12 +333,16 @@ static int write_with_toc(struct ql_stream *tar,
 	const struct ql_tarcut_ops cut = { raw_keep, ops->entry, ops->data };
 	struct ql_layerwriter w = { .toc = { .fd = -1 },
 				    .split_text = { .fd = -1 } };
+	_cleanup_stream_ struct ql_stream *ordered = NULL;
 	int r = writer_init(&w, format, out->fd, err);
 
+	if (r == 0 && format->n_first > 0)
+		r = ql_tar_order(tar, format->first, format->n_first,
+				 format->tmp_dir, &ordered, &w.n_first, err);
 	if (r == 0)
 		r = ops->begin(&w, err);
 	if (r == 0)
-		r = ql_tar_cut(tar, &cut, &w, err);
+		r = ql_tar_cut(ordered ? ordered : tar, &cut, &w, err);
 	if (r == 0)
 		r = ops->end(&w, out, err);
 	if (r == 0)

@@ -137,6 +137,18 @@ int ql_toc_entry_write(enum ql_toc_dialect dialect, json_t *entry,
 		       const struct ql_toc_piece *pieces, size_t n,
 		       struct ql_scratch *to, bool first, struct ql_error *err);
 
+/* ---- tarorder.c ---- */
+
+/*
+ * Reads an archive (borrowed) to its end; the stream is the same archive with
+ * these paths first, as far as it has them, and what each of them needs
+ * before it; *ret_n_first entries of it are that.  No end mark.
+ */
+int ql_tar_order(struct ql_stream *tar, const char *const *first,
+		 size_t n_first, const char *tmp_dir,
+		 struct ql_stream **ret_stream, uint32_t *ret_n_first,
+		 struct ql_error *err);
+
 /* ---- layerwrite.c ---- */
 
 #define QL_TYPE_LAYER "application/vnd.oci.image.layer.v1.tar"
@@ -154,6 +166,9 @@ struct ql_layer_format {
 	uint32_t chunk_size;  /* bytes */
 	unsigned int threads; /* 0: as many as there are processors */
 	const char *tmp_dir;
+	/* eStargz: paths that are worth fetching ahead; may be NULL. */
+	const char *const *first;
+	size_t n_first;
 };
 
 struct ql_written {
@@ -218,6 +233,8 @@ struct ql_layerwriter {
 	struct ql_hasher *diff_hash; /* owned */
 	uint64_t raw;		     /* bytes hashed */
 	bool drop;		     /* the entry that is open is left out */
+	uint32_t n_first;	     /* entries before the landmark */
+	uint32_t n_seen;
 };
 
 /* Bytes that are no content into the open frame. */

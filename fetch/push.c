@@ -72,6 +72,9 @@ static int options_check(struct ql_push_options *o, struct ql_error *err)
 				    "chunks of %u bytes: %d to %d are "
 				    "possible",
 				    o->chunk_size, CHUNK_MIN, CHUNK_MAX);
+	if (o->n_first > 0 && o->format != QL_PUSH_ESTARGZ)
+		return ql_error_set(err, -EINVAL, "%s has no order of files",
+				    formats[o->format]);
 	if (!o->tmp_dir || !*o->tmp_dir)
 		o->tmp_dir = getenv("TMPDIR");
 	if (!o->tmp_dir || !*o->tmp_dir)

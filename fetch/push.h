@@ -31,6 +31,10 @@ struct ql_push_options {
 	/* Where the source may be known, with its trace: then a zstd:chunked
 	 * image gets a start blob (borrowed; NULL: none). */
 	struct ql_store *store;
+	/* Only for eStargz: paths in the image that are worth fetching ahead,
+	 * in that order; those that a layer has come first in it. */
+	const char *const *first;
+	size_t n_first;
 	/* Put into the manifest, over those of the source's. */
 	const struct ql_annotation *annotations;
 	size_t n_annotations;
@@ -63,7 +67,7 @@ void ql_push_result_release(struct ql_push_result *result);
  * multi-platform image's.  What was uploaded when it fails stays there, and
  * the same push again sends the rest.
  * -EINVAL: DEST names a digest, or no place to push to; an option is out of
- * range.  -EBADMSG: the source is damaged.
+ * range, or not of this format.  -EBADMSG: the source is damaged.
  */
 int ql_push(const struct ql_ref *source, const struct ql_ref *dest,
 	    const struct ql_push_options *options,

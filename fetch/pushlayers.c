@@ -191,6 +191,8 @@ static int layer_write(struct track *t, bool plain, struct ql_written *ret,
 		.level = w->options->level,
 		.chunk_size = w->options->chunk_size,
 		.tmp_dir = w->options->tmp_dir,
+		.first = w->options->first,
+		.n_first = w->options->n_first,
 	};
 	_cleanup_stream_ struct ql_stream *tar = NULL;
 	int r = layer_open(t, &tar, err);

@@ -19,6 +19,7 @@ struct ql_cli {
 	const char *format;
 	const char *level;
 	const char *chunk_size;
+	const char *first;
 	const char *parallel;
 	const char *mode;
 	const char *network;

@@ -3,11 +3,14 @@
 #include "tools/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "fetch/fetch.h"
+
+enum { FIRST_MAX = 16 << 20 }; /* bytes of a list of paths */
 
 static json_t *layer_json(const struct ql_push_layer *l)
 {
@@ -62,6 +65,32 @@ static void push_print(const char *name, const struct ql_push_result *res,
 		     seconds);
 }
 
+/* The lines of a file, which text (owned) and *ret_lines (owned) then hold. */
+static int lines_read(const char *path, struct ql_buf *text,
+		      const char ***ret_lines, size_t *ret_n,
+		      struct ql_error *err)
+{
+	_cleanup_free_ const char **lines = NULL;
+	size_t n = 0;
+	char *save = NULL;
+	int r = ql_read_file(AT_FDCWD, path, text, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < text->len; i++)
+		n += text->data[i] == '\n';
+	lines = calloc(n + 1, sizeof(*lines));
+	if (!lines)
+		return ql_error_nomem(err);
+	n = 0;
+	for (char *s = text->len ? strtok_r(text->data, "\n", &save) : NULL; s;
+	     s = strtok_r(NULL, "\n", &save))
+		lines[n++] = s;
+	*ret_lines = ql_take_ptr(lines);
+	*ret_n = n;
+	return 0;
+}
+
 /* A whole number from min to max; an option that was not given is 0. */
 static int number_parse(const char *option, const char *text, uint64_t min,
 			uint64_t max, uint64_t *ret, struct ql_error *err)
@@ -102,6 +131,9 @@ static int options_parse(const struct ql_cli *cli,
 				 16 << 20, &chunk, err);
 	if (r == 0)
 		r = number_parse("parallel", cli->parallel, 1, 16, &jobs, err);
+	if (r == 0 && cli->first && options->format != QL_PUSH_ESTARGZ)
+		r = ql_error_set(err, -EINVAL,
+				 "--first is for --format estargz");
 	options->level = (int)level;
 	options->chunk_size = (uint32_t)chunk;
 	options->jobs = (unsigned int)jobs;
@@ -135,6 +167,8 @@ static int push(const struct ql_cli *cli, struct ql_push_options *options,
 int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
 {
 	_cleanup_(ql_push_result_release) struct ql_push_result res = { 0 };
+	_cleanup_buf_ struct ql_buf text_first = QL_BUF_INIT(FIRST_MAX);
+	_cleanup_free_ const char **first = NULL;
 	_cleanup_ref_ struct ql_ref from = { 0 };
 	_cleanup_ref_ struct ql_ref to = { 0 };
 	struct ql_push_options options = {
@@ -161,6 +195,10 @@ int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
 		r = ql_ref_parse(cli->argv[0], &from, err);
 	if (r == 0)
 		r = ql_ref_parse(cli->argv[1], &to, err);
+	if (r == 0 && cli->first)
+		r = lines_read(cli->first, &text_first, &first,
+			       &options.n_first, err);
+	options.first = first;
 	if (r == 0)
 		r = push(cli, &options, &from, &to, &res, err);
 	if (r < 0)

@@ -36,6 +36,8 @@ static const struct option_def defs[] = {
 	  "zstd:chunked, estargz or gzip (zstd:chunked)", AT(format) },
 	{ 'v', 0, "level", "N", "of compression: zstd 1-19 (3), else 1-9 (6)",
 	  AT(level) },
+	{ 'W', 0, "first", "FILE",
+	  "estargz: paths worth fetching ahead, one a line", AT(first) },
 	{ 'K', 0, "chunk-size", "BYTES",
 	  "of files that can be had by themselves (262144)", AT(chunk_size) },
 	{ 'n', 0, "parallel", "N", "layers at once (3; push: 2)",

@@ -50,7 +50,7 @@ static const struct ql_command commands[] = {
 	{ "diff", "A B",
 	  "compare two root filesystems, each an image or a folder", "rbj", 2,
 	  2, ql_cmd_diff, false },
-	{ "push", "SRC DEST", "push an image in another format", "rFvKphcnqj",
+	{ "push", "SRC DEST", "push an image in another format", "rFvKWphcnqj",
 	  2, 2, ql_cmd_push, false },
 	{ "fsck", "", "check the store against its digests", "rj", 0, 0,
 	  ql_cmd_fsck, false },

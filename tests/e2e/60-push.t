@@ -115,6 +115,37 @@ is "$(jq -r '.manifests[] | select(.annotations[] == "g").digest' \
 	"$TMP/twice/index.json")" "sha256:$(manifest gzip | sha256sum |
 		cut -c1-64)" "from zstd:chunked back to gzip is gzip"
 
+# What is worth fetching ahead stands first, each layer for itself.
+printf '%s\n' /etc/random etc/hello none >"$TMP/first"
+"$QL" push -q --format estargz --first "$TMP/first" "$SRC" \
+	"$REGISTRY/lab/img:first" >/dev/null || fail "push --first"
+for n in 0 1; do
+	blob=$(manifest first | jq -r ".layers[$n].digest")
+	curl -s "http://$REGISTRY/v2/lab/img/blobs/$blob" | gzip -dc 2>/dev/null |
+		tar -tf - >"$TMP/list.$n" 2>/dev/null
+done
+is "$(head -4 "$TMP/list.0" | tr '\n' ' ')" \
+	"./ ./etc/ ./etc/random .prefetch.landmark " \
+	"a list of files: they stand before the landmark"
+is "$(head -4 "$TMP/list.1" | tr '\n' ' ')" \
+	"./ ./etc/ ./etc/hello .prefetch.landmark " "... in each layer"
+"$QL" pull -q "$REGISTRY/lab/img:first" >/dev/null
+is "$("$QL" diff "$SRC" "$REGISTRY/lab/img:first" | sort)" \
+	"/.prefetch.landmark: extra: -, file
+/stargz.index.json: extra: -, file" "... and the files are the source's"
+
+# Other sources: a docker archive, Docker's schema 2 in a registry.
+skopeo --insecure-policy copy -q "$SRC" "docker-archive:$TMP/img.tar:lab:1" ||
+	fail "docker archive"
+push_image "$SRC" lab/docker:1 --format v2s2 || fail "schema 2"
+for from in "docker-archive:$TMP/img.tar" "$REGISTRY/lab/docker:1"; do
+	"$QL" push -q "$from" "oci:$TMP/from:x" >/dev/null ||
+		fail "push from $from"
+	"$QL" pull -q "oci:$TMP/from:x" >/dev/null
+	ok "from ${from%%:*}: the files are the source's" \
+		"$QL" diff -q "$SRC" "oci:$TMP/from:x"
+done
+
 # ---- containerd ----
 
 containerd_wipe

@@ -36,6 +36,11 @@ fails "a level that the format has not" 2 push --format gzip --level 10 \
 	"$SRC" "$OPEN/lab/x:1"
 like "$OUT" "from 1 to 9" "... says which there are"
 fails "chunks too small" 2 push --chunk-size 1 "$SRC" "$OPEN/lab/x:1"
+fails "an order of files where there is none" 2 push --first "$TMP/a.tar" \
+	"$SRC" "$OPEN/lab/x:1"
+like "$OUT" "--first is for --format estargz" "... says for what it is"
+fails "an order of files that is not there" 1 push --format estargz \
+	--first "$TMP/none" "$SRC" "$OPEN/lab/x:1"
 fails "no destination" 2 push "$SRC"
 fails "onto a digest" 1 push "$SRC" \
 	"$OPEN/lab/x@sha256:$(printf '0%.0s' {1..64})"

@@ -444,6 +444,65 @@ static void estargz_of_an_estargz_is_the_same(void **state)
 	assert_true(ql_digest_equal(&a.w.digest, &b.w.digest));
 }
 
+static void estargz_puts_first_what_is_wanted(void **state)
+{
+	static const char *const first[] = { "bin/hard", "/a/long/name",
+					     "no/such/file" };
+	_cleanup_buf_ struct ql_buf tar = QL_BUF_INIT(64 << 20);
+	_cleanup_buf_ struct ql_buf out = QL_BUF_INIT(64 << 20);
+	_cleanup_buf_ struct ql_buf names = QL_BUF_INIT(1 << 20);
+	_cleanup_free_ char *large = large_file();
+	_cleanup_json_ json_t *toc = NULL;
+	struct ql_layer_format format = estargz;
+	_cleanup_blob_ struct blob b;
+	struct ql_digest d;
+	const json_t *e;
+	size_t i;
+
+	(void)state;
+	format.first = first;
+	format.n_first = 3;
+	make_tar(&tar, large);
+	write_or_fail(&b, &tar, format);
+	toc = estargz_toc(&b);
+	json_array_foreach (json_object_get(toc, "entries"), i, e)
+		if (strcmp(ql_json_opt_string(e, "type", ""), "chunk") != 0)
+			assert_int_equal(
+				ql_buf_addf(&names, "%s ",
+					    ql_json_opt_string(e, "name", "")),
+				0);
+	assert_string_equal(ql_buf_str(&names),
+			    "./ ./bin/ ./bin/large ./bin/hard ./a/long/name "
+			    ".prefetch.landmark ./bin/small ./bin/empty "
+			    "./bin/attr ./bin/sym ./null ./last ");
+	expect_stargz_file(&b, toc, "./bin/large", large, LARGE);
+	expect_stargz_file(&b, toc, "./a/long/name", "named longer", 12);
+	expect_stargz_file(&b, toc, ".prefetch.landmark", "\xf", 1);
+	expect_stargz_file(&b, toc, "./last", "x", 1);
+	blob_inflate(&b, &out);
+	assert_int_equal(ql_digest_of(out.data, out.len, &d), 0);
+	assert_true(ql_digest_equal(&d, &b.w.diff_id));
+}
+
+static void estargz_of_nothing_but_what_is_wanted(void **state)
+{
+	static const char *const first[] = { "only" };
+	_cleanup_buf_ struct ql_buf tar = QL_BUF_INIT(64 << 20);
+	_cleanup_json_ json_t *toc = NULL;
+	struct ql_layer_format format = estargz;
+	_cleanup_blob_ struct blob b;
+
+	(void)state;
+	format.first = first;
+	format.n_first = 1;
+	tarball_file(&tar, "only", "content");
+	tar.len = 512 + 7; /* with no padding */
+	write_or_fail(&b, &tar, format);
+	toc = estargz_toc(&b);
+	expect_stargz_file(&b, toc, "only", "content", 7);
+	expect_stargz_file(&b, toc, ".prefetch.landmark", "\xf", 1);
+}
+
 /* Some writers end an archive right behind the last byte of content. */
 static void estargz_pads_what_was_not(void **state)
 {
@@ -627,6 +686,8 @@ int main(void)
 		cmocka_unit_test(tar_split_rebuilds_the_archive),
 		cmocka_unit_test(estargz_has_table_landmark_and_pieces),
 		cmocka_unit_test(estargz_of_an_estargz_is_the_same),
+		cmocka_unit_test(estargz_puts_first_what_is_wanted),
+		cmocka_unit_test(estargz_of_nothing_but_what_is_wanted),
 		cmocka_unit_test(estargz_pads_what_was_not),
 		cmocka_unit_test(gzip_is_one_member),
 		cmocka_unit_test(empty_archives_are_written),
