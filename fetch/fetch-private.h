@@ -20,7 +20,7 @@ enum {
 	QL_MANIFEST_MAX = 4 << 20, /* bytes, as registries limit it */
 	QL_CONFIG_MAX = 8 << 20,
 	QL_TOKEN_MAX = 1 << 20, /* a token server's answer */
-	QL_RTT_NEAR = 5000000, /* ns: round trips below it do not matter */
+	QL_RTT_NEAR = 5000000,	/* ns: round trips below it do not matter */
 	QL_BLOB_WINDOW = 512
 			 << 10, /* bytes of a body kept ahead of its reader */
 };
@@ -529,7 +529,7 @@ struct ql_object_list {
 	struct ql_object_item {
 		struct ql_digest digest;
 		uint64_t size; /* bytes */
-	} *items;	       /* owned */
+	} * items;	       /* owned */
 	uint32_t n;
 	size_t cap;
 	uint32_t *slots; /* owned; by digest: number + 1, or 0 */

@@ -177,6 +177,9 @@ void ql_fill_image_rest(struct ql_fill_image *image);
  * is as once. */
 int ql_filler_rest(struct ql_filler *filler, const struct ql_image_info *info,
 		   struct ql_error *err);
+/* Whether that goes on, for an image. */
+bool ql_filler_is_filling(struct ql_filler *filler,
+			  const struct ql_digest *manifest);
 /* Ends that, for an image that is to be removed. */
 void ql_filler_forget(struct ql_filler *filler,
 		      const struct ql_digest *manifest);
@@ -244,9 +247,11 @@ struct ql_fill_stats {
 	uint64_t chunks, chunk_bytes; /* verified and written */
 	uint64_t bad_chunks;	      /* not of their digest */
 	uint64_t bad_files;
-	uint64_t failures; /* of requests */
-	uint64_t queued;   /* bytes of blobs that are asked for */
-	uint64_t timeouts; /* of reads */
+	uint64_t failures;    /* of requests */
+	uint64_t queued;      /* bytes of blobs that are asked for */
+	uint64_t timeouts;    /* of reads */
+	uint64_t rate;	      /* bytes of content a second, lately */
+	unsigned int running; /* requests */
 };
 void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats);
 

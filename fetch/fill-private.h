@@ -138,13 +138,14 @@ struct ql_filler {
 	struct ql_fill_stats stats;
 	struct ql_error last_error;
 	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
-	uint64_t budget_at;	/* ns: when more may be fetched */
-	uint64_t quiet_from;	/* ns: the background may go on from then */
-	unsigned int n_threads; /* workers that run */
-	unsigned int flushing;	/* wait for a settling */
-	bool busy_settling;	/* a batch is being settled */
-	bool unsettled;		/* the last one failed */
-	bool hurry;		/* a waiter's time is over */
+	uint64_t budget_at;  /* ns: when more may be fetched */
+	uint64_t quiet_from; /* ns: the background may go on from then */
+	uint64_t measured_at, measured_bytes; /* when the rate was last */
+	unsigned int n_threads;		      /* workers that run */
+	unsigned int flushing;		      /* wait for a settling */
+	bool busy_settling;		      /* a batch is being settled */
+	bool unsettled;			      /* the last one failed */
+	bool hurry;			      /* a waiter's time is over */
 	bool stop;
 
 	/* The starting and stopping thread's. */

@@ -18,6 +18,7 @@ enum {
 	RESERVED_WORKERS = 2, /* that prefetching leaves to demand */
 	STACK = 256 << 10,
 	TICK_MS = 100,
+	MEASURE_MS = 1000,
 	QUIET_MS = 1000, /* without demand, before the background goes on */
 	BACKOFF_MS = 100,
 	BACKOFF_MAX_MS = 3000,
@@ -251,6 +252,21 @@ static bool waiter_is_late(struct ql_fill_waiter *w, int *ret_error, void *arg)
 	return w->deadline <= *now;
 }
 
+/* Under the lock: how fast content comes, over the last seconds. */
+static void measure(struct ql_filler *f, uint64_t now)
+{
+	uint64_t bytes = f->stats.chunk_bytes - f->measured_bytes;
+	uint64_t ns = now - f->measured_at;
+
+	if (ns < MEASURE_MS * 1000000ULL)
+		return;
+	f->stats.rate = (f->stats.rate * 3 +
+			 (uint64_t)((double)bytes * 1e9 / (double)ns)) /
+			4;
+	f->measured_bytes = f->stats.chunk_bytes;
+	f->measured_at = now;
+}
+
 /* Under the lock: ends waits, asks again for what failed meanwhile. */
 static struct ql_fill_waiter *tick(struct ql_filler *f)
 {
@@ -263,6 +279,7 @@ static struct ql_fill_waiter *tick(struct ql_filler *f)
 	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
 		(void)ql_fill_file_want(f, w->file, w->offset, w->len,
 					QL_FILL_DEMAND);
+	measure(f, now);
 	(void)pthread_cond_broadcast(&f->work);
 	return late;
 }
@@ -446,8 +463,11 @@ void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats)
 	(void)pthread_mutex_lock(&filler->lock);
 	*ret_stats = filler->stats;
 	ret_stats->queued = 0;
-	for (int p = 0; p < QL_FILL_PRIORITIES; p++)
+	ret_stats->running = 0;
+	for (int p = 0; p < QL_FILL_PRIORITIES; p++) {
 		ret_stats->queued += filler->queue.bytes[p];
+		ret_stats->running += filler->busy[p];
+	}
 	(void)pthread_mutex_unlock(&filler->lock);
 }
 

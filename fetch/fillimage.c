@@ -268,6 +268,17 @@ int ql_filler_rest(struct ql_filler *filler, const struct ql_image_info *info,
 	return 0;
 }
 
+bool ql_filler_is_filling(struct ql_filler *filler,
+			  const struct ql_digest *manifest)
+{
+	bool is;
+
+	(void)pthread_mutex_lock(&filler->lock);
+	is = find_own(filler, manifest) != NULL;
+	(void)pthread_mutex_unlock(&filler->lock);
+	return is;
+}
+
 void ql_filler_forget(struct ql_filler *filler,
 		      const struct ql_digest *manifest)
 {

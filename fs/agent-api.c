@@ -81,12 +81,55 @@ static int on_unpin(const struct call *call, struct ql_api_response *rs,
 			  err);
 }
 
+static uint64_t number(const json_t *json, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(json, key));
+}
+
+/* What is being fetched, and for how long still: of an image as fast as
+ * content came lately. */
+static int add_filling(const struct call *call, json_t *body,
+		       struct ql_error *err)
+{
+	struct ql_fill_stats s = { 0 };
+	struct ql_digest digest;
+	json_t *fill;
+
+	if (!call->agent->filler)
+		return 0;
+	ql_filler_stats(call->agent->filler, &s);
+	fill = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "fetched",
+			 (json_int_t)s.bytes_fetched, "requests",
+			 (json_int_t)s.requests, "running",
+			 (json_int_t)s.running, "queued", (json_int_t)s.queued,
+			 "rate", (json_int_t)s.rate, "failures",
+			 (json_int_t)s.failures, "bad_chunks",
+			 (json_int_t)(s.bad_chunks + s.bad_files), "timeouts",
+			 (json_int_t)s.timeouts);
+	if (!fill || json_object_set_new(body, "fill", fill) < 0)
+		return ql_error_nomem(err);
+	if (call->image && s.rate > 0 &&
+	    ql_digest_parse(ql_json_opt_string(body, "digest", ""), &digest,
+			    NULL) == 0 &&
+	    ql_filler_is_filling(call->agent->filler, &digest))
+		(void)json_object_set_new(
+			fill, "seconds_left",
+			json_integer(
+				(json_int_t)((number(body, "bytes") -
+					      number(body, "bytes_here") -
+					      number(body, "bytes_partly")) /
+					     s.rate)));
+	return 0;
+}
+
 static int on_status(const struct call *call, struct ql_api_response *rs,
 		     struct ql_error *err)
 {
-	return call->image ? ql_doc_image_status(call->agent->store,
-						 call->image, &rs->body, err)
-			   : ql_doc_status(call->agent->store, &rs->body, err);
+	int r = call->image ? ql_doc_image_status(call->agent->store,
+						  call->image, &rs->body, err)
+			    : ql_doc_status(call->agent->store, &rs->body, err);
+
+	return r < 0 ? r : add_filling(call, rs->body, err);
 }
 
 static int on_mounts(const struct call *call, struct ql_api_response *rs,

@@ -10,7 +10,7 @@
 #include "fetch/fetch.h"
 #include "fs/fs.h"
 
-enum { CONFIG_MAX = 8 << 20 };
+enum { CONFIG_MAX = 8 << 20, SOURCES_MAX = 4096 };
 
 /* Takes json; NULL: out of memory. */
 static int done(json_t *json, json_t **ret_json, struct ql_error *err)
@@ -118,6 +118,57 @@ int ql_doc_image(struct ql_store *store, const char *text, json_t **ret_json,
 
 /* ---- status ---- */
 
+static bool has_text(const json_t *list, const char *text)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach ((json_t *)list, i, one)
+		if (strcmp(json_string_value(one), text) == 0)
+			return true;
+	return false;
+}
+
+static void sources_add(struct ql_store *store, const struct ql_digest *blob,
+			json_t *list)
+{
+	_cleanup_buf_ struct ql_buf names = QL_BUF_INIT(SOURCES_MAX);
+
+	if (ql_blob_sources(store, blob, &names) < 0)
+		return;
+	for (size_t at = 0; at < names.len; at += strlen(names.data + at) + 1) {
+		json_t *name = ql_json_text(names.data + at);
+
+		if (json_is_string(name) &&
+		    !has_text(list, json_string_value(name)))
+			(void)json_array_append(list, name);
+		json_decref(name);
+	}
+}
+
+/* The repositories that have what is not here. */
+static json_t *sources_json(struct ql_store *store,
+			    const struct ql_image_info *info)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(CONFIG_MAX);
+	_cleanup_json_ json_t *manifest = NULL;
+	json_t *list = json_array();
+	const json_t *layer;
+	size_t i;
+
+	if (!list || ql_object_read(store, &info->manifest, &buf, NULL) < 0 ||
+	    ql_json_parse(ql_buf_str(&buf), buf.len, &manifest, NULL) < 0)
+		return list;
+	json_array_foreach (json_object_get(manifest, "layers"), i, layer) {
+		struct ql_digest blob;
+
+		if (ql_digest_parse(ql_json_opt_string(layer, "digest", ""),
+				    &blob, NULL) == 0)
+			sources_add(store, &blob, list);
+	}
+	return list;
+}
+
 int ql_doc_image_status(struct ql_store *store, const char *text,
 			json_t **ret_json, struct ql_error *err)
 {
@@ -132,7 +183,7 @@ int ql_doc_image_status(struct ql_store *store, const char *text,
 		return r;
 	return done(
 		json_pack("{s:o, s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, "
-			  "s:I}",
+			  "s:I, s:I, s:I, s:o}",
 			  "image", ql_json_text(text), "name",
 			  ql_json_text(name), "digest",
 			  ql_json_digest(&info.manifest), "pinned",
@@ -142,7 +193,10 @@ int ql_doc_image_status(struct ql_store *store, const char *text,
 			  "files_here", (json_int_t)use.files_here,
 			  "bytes_here", (json_int_t)use.bytes_here,
 			  "files_shared", (json_int_t)use.files_shared,
-			  "bytes_shared", (json_int_t)use.bytes_shared),
+			  "bytes_shared", (json_int_t)use.bytes_shared,
+			  "files_partly", (json_int_t)use.files_partly,
+			  "bytes_partly", (json_int_t)use.bytes_partly,
+			  "sources", sources_json(store, &info)),
 		ret_json, err);
 }
 

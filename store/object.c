@@ -53,8 +53,7 @@ int ql_object_create(const struct ql_store *store,
 	if (digest)
 		(void)snprintf(dir, sizeof(dir), "objects/%02x",
 			       digest->bytes[0]);
-	fd = openat(store->root_fd, dir, O_TMPFILE | O_RDWR | O_CLOEXEC,
-		    0444);
+	fd = openat(store->root_fd, dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0444);
 
 	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
 		return ql_error_set(err, -EOPNOTSUPP,

@@ -359,7 +359,8 @@ int ql_image_each(struct ql_store *store, ql_image_fn *fn, void *arg,
 
 struct ql_image_use { /* each content counts once */
 	uint64_t files, bytes;
-	uint64_t files_here, bytes_here;
+	uint64_t files_here, bytes_here;     /* whole */
+	uint64_t files_partly, bytes_partly; /* of others, what is here */
 	uint64_t files_shared,
 		bytes_shared; /* also in other layers or images */
 };

@@ -28,6 +28,11 @@ int ql_image_usage(struct ql_store *store, const struct ql_image_info *info,
 		if (ql_object_exists(store, &o->digest)) {
 			use.files_here++;
 			use.bytes_here += o->size;
+		} else {
+			uint64_t n = ql_partial_bytes(store, &o->digest);
+
+			use.files_partly += n > 0;
+			use.bytes_partly += n;
 		}
 		if (ql_record_get_object(txn, &o->digest, &rec) == 0 &&
 		    rec.refs > 1) {

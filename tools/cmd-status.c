@@ -18,6 +18,36 @@ static uint64_t number(const json_t *json, const char *key)
 	return n < 0 ? 0 : (uint64_t)n;
 }
 
+/* Where the rest would come from. */
+static void print_sources(const json_t *sources)
+{
+	const json_t *one;
+	size_t i;
+
+	if (json_array_size(sources) == 0)
+		(void)printf("nothing is known to have the rest\n");
+	json_array_foreach ((json_t *)sources, i, one)
+		(void)printf("%s has the rest\n", json_string_value(one));
+}
+
+/* What an agent is fetching. */
+static void print_fill(const json_t *fill)
+{
+	char a[QL_HUMAN];
+	char b[QL_HUMAN];
+	const json_t *left = json_object_get(fill, "seconds_left");
+
+	if (number(fill, "running") > 0)
+		(void)printf("%" PRIu64 " requests are under way, %s wait, "
+			     "%s/s come\n",
+			     number(fill, "running"),
+			     ql_human_bytes(number(fill, "queued"), a),
+			     ql_human_bytes(number(fill, "rate"), b));
+	if (left)
+		(void)printf("all of it is here in about %" PRIu64 " s\n",
+			     number(fill, "seconds_left"));
+}
+
 static void print_image(const json_t *json, const char *text)
 {
 	char a[QL_HUMAN];
@@ -33,6 +63,13 @@ static void print_image(const json_t *json, const char *text)
 		     ql_human_bytes(number(json, "bytes"), b),
 		     number(json, "files_shared"),
 		     ql_human_bytes(number(json, "bytes_shared"), c));
+	if (number(json, "files_partly") > 0)
+		(void)printf("%s more are here of %" PRIu64 " other files\n",
+			     ql_human_bytes(number(json, "bytes_partly"), a),
+			     number(json, "files_partly"));
+	if (number(json, "files_here") < number(json, "files"))
+		print_sources(json_object_get(json, "sources"));
+	print_fill(json_object_get(json, "fill"));
 	if (json_is_true(json_object_get(json, "pinned")))
 		(void)printf("pinned\n");
 }
