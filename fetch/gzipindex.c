@@ -12,10 +12,10 @@
  * NEAR, less than any header of dynamic tables takes.  Blocks without such
  * tables are met by luck or not at all; then a span is longer.
  *
- * Proving it.  What follows the checkpoint is inflated three times over with
- * dictionaries that number their bytes (low halves, high halves, inverted low
- * halves): a byte that differs between first and third came out of the window,
- * and the first two say from where.  So it is known which bytes of the window
+ * Proving it.  What follows the checkpoint is inflated twice over, with
+ * dictionaries that number their bytes and differ in each: a byte that differs
+ * came out of the window, and both together say from where.  So it is known
+ * which bytes of the window
  * are needed - the others are stored as zeros, which compress well: rapidgzip's
  * "sparse windows" (Knespel & Brunst, HPDC'23) - and whether the checkpoint
  * decodes to what the stream itself gave.  One that does not is not recorded,
@@ -31,9 +31,9 @@
 
 enum {
 	WINDOW = 32 << 10, /* RFC 1951 §2 */
-	SPACING = 1 << 20, /* raw bytes, at least */
+	SPACING = 3 << 19, /* raw bytes, at least */
 	FAR = 1 << 10,
-	NEAR = 12,
+	NEAR = 24,
 	/* A reference from behind these cannot reach the window. */
 	PROOF = WINDOW + 258,
 	PROOF_IN = 64 << 10,
@@ -58,7 +58,7 @@ struct ql_gzip_index {
 	uint8_t window[WINDOW];
 	uint8_t in[PROOF_IN]; /* behind the checkpoint */
 	uint8_t out[PROOF];
-	uint8_t trial[3][PROOF];
+	uint8_t trial[2][PROOF];
 	uint8_t packed[QL_SPAN_WINDOW_MAX];
 };
 
@@ -140,9 +140,9 @@ static bool trials_run(struct ql_gzip_index *ix)
 {
 	uint8_t dict[WINDOW];
 
-	for (int t = 0; t < 3; t++) {
+	for (unsigned int t = 0; t < 2; t++) {
 		for (unsigned int i = 0; i < WINDOW; i++)
-			dict[i] = (uint8_t)(t == 0 ? i : t == 1 ? i >> 8 : ~i);
+			dict[i] = (uint8_t)(i + t * (1 + (i >> 8)));
 		if (trial_run(ix, dict, ix->trial[t]) != PROOF)
 			return false;
 	}
@@ -158,9 +158,10 @@ static bool window_thin(struct ql_gzip_index *ix, uint8_t thin[WINDOW],
 	memset(thin, 0, WINDOW);
 	for (size_t i = 0; i < PROOF; i++) {
 		uint8_t made = ix->trial[0][i];
+		uint8_t apart = (uint8_t)(ix->trial[1][i] - made);
 
-		if (made != ix->trial[2][i]) {
-			size_t at = made | (size_t)ix->trial[1][i] << 8;
+		if (apart != 0) {
+			size_t at = made | (size_t)(apart - 1) << 8;
 
 			if (at >= WINDOW)
 				return false;

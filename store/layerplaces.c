@@ -3,14 +3,17 @@
  * Where a layer's files lie in its archive, for the table of contents that is
  * made while the archive is read.  A file that is one piece has its own
  * digest; a larger or sparse one is cut into pieces, each hashed once more, so
- * that a part of it can be had and verified without the rest.
+ * that a part of it can be had and verified without the rest.  Files that are
+ * not much larger than what must be decoded anyway are left whole: hashing
+ * them twice would slow the pull down.
  */
 #include "store/store-private.h"
 
 #include <errno.h>
 
 enum {
-	PIECE = 1 << 20,      /* bytes of a file, at most */
+	WHOLE = 4 << 20,      /* larger files are cut */
+	PIECE = 1 << 20,      /* bytes */
 	PIECES_MAX = 1 << 16, /* of one file */
 };
 #define PLACES_TOC_MAX ((size_t)1 << 31)
@@ -65,7 +68,7 @@ void ql_layer_places_begin(struct ql_layer_places *places, uint64_t size,
 	places->n = 0;
 	places->open = false;
 	places->size = size;
-	places->whole = !sparse && size <= PIECE;
+	places->whole = !sparse && size <= WHOLE;
 }
 
 static void piece_end(struct ql_layer_places *p)
@@ -104,6 +107,7 @@ int ql_layer_places_add(struct ql_layer_places *places, uint64_t offset,
 			struct ql_error *err)
 {
 	const char *at = data;
+	uint32_t max = places->whole ? WHOLE : PIECE;
 
 	while (len > 0 && !places->failed) {
 		struct piece *p = places->open ? &places->pieces[places->n - 1]
@@ -111,7 +115,7 @@ int ql_layer_places_add(struct ql_layer_places *places, uint64_t offset,
 		size_t n;
 		int r;
 
-		if (!p || p->len == PIECE || p->offset + p->len != offset ||
+		if (!p || p->len == max || p->offset + p->len != offset ||
 		    p->raw + p->len != raw) {
 			piece_end(places);
 			r = piece_begin(places, offset, raw, err);
@@ -119,7 +123,7 @@ int ql_layer_places_add(struct ql_layer_places *places, uint64_t offset,
 				return r;
 			continue;
 		}
-		n = PIECE - p->len < len ? PIECE - p->len : len;
+		n = max - p->len < len ? max - p->len : len;
 		if (!places->whole)
 			ql_hasher_update(places->hasher, at, n);
 		p->len += (uint32_t)n;

@@ -54,7 +54,7 @@ static void print(const struct ql_toc *toc, const struct ql_toc_blob *blob,
 int main(int argc, char **argv)
 {
 	struct ql_error err = QL_ERROR_INIT;
-	struct spans_blob b = { .fd = -1 };
+	_cleanup_spans_ struct spans_blob b = { .fd = -1 };
 	struct spans_stats stats = { 0 };
 	struct ql_toc_blob blob = { 0 };
 	struct ql_toc *toc = NULL;
