@@ -156,6 +156,48 @@ static int ask_hot(struct ql_filler *f, struct ql_fill_toc *toc)
 	return r;
 }
 
+/*
+ * eStargz: what stands before the landmark in a layer is what its author
+ * recorded of a start (estargz.md, "Prioritized Files and Landmark Files").
+ * Both landmarks are one byte, 0xf; the one that says that there is nothing
+ * stands first, with nothing before it.
+ */
+static int ask_landmark(struct ql_filler *f, struct ql_fill_toc *toc,
+			const struct ql_digest *landmark)
+{
+	struct ql_toc_chunk chunk, mark;
+	struct ql_toc_file file;
+	uint32_t index, span;
+	int r = ql_toc_find(toc->toc, landmark, &file);
+
+	if (r == 0)
+		r = ql_toc_chunk(toc->toc, file.first_chunk, &mark);
+	for (uint32_t k = 0; r == 0; k++) {
+		r = ql_toc_ordered(toc->toc, k, &index);
+		if (r == 0)
+			r = ql_toc_chunk(toc->toc, index, &chunk);
+		if (r == 0 && chunk.raw >= mark.raw)
+			break;
+		if (r == 0)
+			r = ql_toc_span_at(toc->toc, chunk.raw, &span);
+		if (r == 0 && ql_fill_chunk_missing(f, toc, &chunk) > 0)
+			r = ql_fill_queue_add(&f->queue, toc, span, span,
+					      QL_FILL_PREFETCH);
+	}
+	(void)pthread_cond_broadcast(&f->work);
+	return r == -ENOENT || r == -EBADMSG ? 0 : r;
+}
+
+static int ask_landmarks(struct ql_filler *f, struct ql_fill_image *image)
+{
+	struct ql_digest landmark;
+	int r = ql_digest_of("\xf", 1, &landmark);
+
+	for (size_t i = 0; i < image->n_tocs && r == 0; i++)
+		r = ask_landmark(f, image->tocs[i], &landmark);
+	return r;
+}
+
 static int lend(struct ql_filler *f, const struct ql_fill_toc *hot,
 		struct ql_spool *spool, struct ql_lent_source *lent)
 {
@@ -192,6 +234,8 @@ int ql_filler_start(struct ql_filler *f, const struct ql_image_info *info,
 	}
 	if (hot)
 		r = ask_hot(f, hot);
+	else if (r == 0)
+		r = ask_landmarks(f, image);
 	(void)pthread_mutex_unlock(&f->lock);
 	ql_fill_image_close(image);
 	ql_spool_free(spool);
