@@ -120,7 +120,7 @@ static size_t trial_run(struct ql_gzip_index *ix, const uint8_t dict[WINDOW],
 	    ISAL_DECOMP_OK)
 		return 0;
 	if (ix->at.bits > 0) {
-		st->read_in = ix->in[0] >> (8 - ix->at.bits);
+		st->read_in = (uint64_t)ix->in[0] >> (8 - ix->at.bits);
 		st->read_in_length = ix->at.bits;
 	}
 	st->next_in = ix->in + skip;

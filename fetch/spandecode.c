@@ -300,7 +300,7 @@ static int checkpoint_begin(struct ql_span_decoder *d,
 	r = in_fill(d, err);
 	if (r < 0)
 		return r;
-	d->inflate->read_in = d->data[d->pos] >> (8 - span->bits);
+	d->inflate->read_in = (uint64_t)d->data[d->pos] >> (8 - span->bits);
 	d->inflate->read_in_length = span->bits;
 	in_used(d, 1);
 	return 0;
