@@ -199,6 +199,11 @@ int ql_fill_trace(struct ql_store *store, const struct ql_image_info *info,
 		  const struct ql_trace *trace,
 		  const struct ql_fill_options *options, size_t *ret_missing,
 		  struct ql_error *err);
+/* Asks for what a trace names (NULL: for all of the image) that is not here,
+ * and does not wait for it.  *ret_missing: as above. */
+int ql_filler_prefetch(struct ql_filler *f, const struct ql_image_info *info,
+		       const struct ql_trace *trace, size_t *ret_missing,
+		       struct ql_error *err);
 void ql_filler_set_rate(struct ql_filler *filler, uint64_t background_rate);
 /* Waits (at most so many ns) until nothing is missing. */
 bool ql_fill_image_here(struct ql_fill_image *image, uint64_t wait_ns);

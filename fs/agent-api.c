@@ -159,6 +159,49 @@ static int on_pull(const struct call *call, struct ql_api_response *rs,
 	return ql_pulls_join(call->agent->pulls, &ask, &rs->pull, err);
 }
 
+static int prefetch(const struct call *call, const struct ql_digest *digest,
+		    size_t *ret_missing, struct ql_error *err)
+{
+	const char *text = ql_json_opt_string(call->body, "trace", NULL);
+	_cleanup_(ql_trace_release) struct ql_trace trace = { 0 };
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	int r = text ? ql_trace_parse(text, strlen(text), &trace, err) : 0;
+
+	if (r == -EBADMSG)
+		return ql_error_set(err, -EINVAL, "%s", err->text);
+	if (r < 0)
+		return r;
+	r = ql_image_get(call->agent->store, digest, &info);
+	if (r < 0)
+		return ql_error_errno(err, r, "image");
+	return ql_filler_prefetch(call->agent->filler, &info,
+				  text ? &trace : NULL, ret_missing, err);
+}
+
+/* Answers when all of it is asked for; status tells when it is here. */
+static int on_prefetch(const struct call *call, struct ql_api_response *rs,
+		       struct ql_error *err)
+{
+	const char *image = ql_json_opt_string(call->body, "image", NULL);
+	_cleanup_free_ char *name = NULL;
+	struct ql_digest digest;
+	size_t missing = 0;
+	int r = 0;
+
+	if (!image)
+		return ql_error_set(err, -EINVAL, "\"image\" is missing");
+	if (!call->agent->filler)
+		return ql_error_set(err, -EOPNOTSUPP, "nothing is lazy here");
+	r = ql_find_image(call->agent->store, image, &digest, &name, err);
+	if (r == 0)
+		r = prefetch(call, &digest, &missing, err);
+	if (r < 0)
+		return r;
+	rs->body = json_pack("{s:o, s:I}", "digest", ql_json_digest(&digest),
+			     "missing", (json_int_t)missing);
+	return rs->body ? 0 : ql_error_nomem(err);
+}
+
 /* ---- the table ---- */
 
 struct member {
@@ -170,6 +213,12 @@ static const struct member pull_members[] = {
 	{ "image", JSON_STRING },     { "platform", JSON_STRING },
 	{ "plain_http", JSON_TRUE },  { "full", JSON_TRUE },
 	{ "parallel", JSON_INTEGER }, { NULL, JSON_NULL },
+};
+
+static const struct member prefetch_members[] = {
+	{ "image", JSON_STRING },
+	{ "trace", JSON_STRING },
+	{ NULL, JSON_NULL },
 };
 
 static const struct route {
@@ -190,6 +239,8 @@ static const struct route {
 	{ "POST", "/v1/images/", "/unpin", on_unpin, NULL, false,
 	  QL_API_QUICK },
 	{ "POST", "/v1/pull", "", on_pull, pull_members, false, QL_API_QUICK },
+	{ "POST", "/v1/prefetch", "", on_prefetch, prefetch_members, false,
+	  QL_API_SLOW },
 	{ "GET", "/v1/status", "", on_status, NULL, true, QL_API_QUICK },
 	{ "GET", "/v1/mounts", "", on_mounts, NULL, false, QL_API_QUICK },
 };

@@ -148,7 +148,7 @@ struct ql_agent {
 	void *drop_arg;		  /* borrowed */
 };
 
-enum { QL_API_BODY_MAX = 64 << 10, QL_API_ARGS_MAX = 8 };
+enum { QL_API_BODY_MAX = 1 << 20, QL_API_ARGS_MAX = 8 };
 
 enum ql_api_queue { QL_API_QUICK, QL_API_SLOW, QL_API_QUEUES };
 

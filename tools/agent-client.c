@@ -56,14 +56,12 @@ static int read_all(struct ql_stream *in, json_t **ret_json,
 }
 
 static int ask(const char *socket, const char *method, const char *path,
-	       json_t **ret_json, struct ql_error *err)
+	       const char *body, json_t **ret_json, struct ql_error *err)
 {
 	_cleanup_stream_ struct ql_stream *in = NULL;
 	_cleanup_json_ json_t *json = NULL;
 	long status;
-	int r = ql_local_ask(socket, method, path,
-			     strcmp(method, "POST") == 0 ? "" : NULL, &status,
-			     &in, err);
+	int r = ql_local_ask(socket, method, path, body, &status, &in, err);
 
 	if (r == 0)
 		r = read_all(in, &json, err);
@@ -84,7 +82,14 @@ int ql_client_ask(const struct ql_client *client, const char *method,
 
 	if (!path)
 		return ql_error_nomem(err);
-	return ask(client->socket, method, path, ret_json, err);
+	return ask(client->socket, method, path,
+		   strcmp(method, "POST") == 0 ? "" : NULL, ret_json, err);
+}
+
+int ql_client_send(const struct ql_client *client, const char *path,
+		   const char *body, json_t **ret_json, struct ql_error *err)
+{
+	return ask(client->socket, "POST", path, body, ret_json, err);
 }
 
 /* ---- finding it ---- */
@@ -105,7 +110,7 @@ static int client_new(const char *socket, struct ql_client **ret_client,
 	_cleanup_json_ json_t *json = NULL;
 	_cleanup_(ql_client_freep) struct ql_client *c = NULL;
 	const char *root, *mountpoint;
-	int r = ask(socket, "GET", "/v1/version", &json, err);
+	int r = ask(socket, "GET", "/v1/version", NULL, &json, err);
 
 	if (r == 0)
 		r = ql_json_get_string(json, "root", &root, err);

@@ -95,6 +95,9 @@ QL_DEFINE_CLEANUP(struct ql_client *, ql_client_free)
 int ql_client_ask(const struct ql_client *client, const char *method,
 		  const char *prefix, const char *image, const char *suffix,
 		  json_t **ret_json, struct ql_error *err);
+/* POSTs a JSON body. */
+int ql_client_send(const struct ql_client *client, const char *path,
+		   const char *body, json_t **ret_json, struct ql_error *err);
 /* *ret_json: as of ql_doc_pull(). */
 int ql_client_pull(const struct ql_client *client, const struct ql_cli *cli,
 		   const char *text, unsigned int parallel, json_t **ret_json,

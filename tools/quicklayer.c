@@ -29,7 +29,7 @@ static const struct ql_command commands[] = {
 	{ "index", "IMAGE",
 	  "make what other nodes need to read an image lazily as it is",
 	  "rhcGj", 1, 1, ql_cmd_index, false },
-	{ "prefetch", "IMAGE", "fetch what is not here of an image", "rhcTq", 1,
+	{ "prefetch", "IMAGE", "fetch what is not here of an image", "rkAhcTq", 1,
 	  1, ql_cmd_prefetch, false },
 	{ "images", "", "list the images in the store", "rkAqj", 0, 0,
 	  ql_cmd_images, false },
