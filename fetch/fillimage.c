@@ -274,7 +274,8 @@ bool ql_filler_is_filling(struct ql_filler *filler,
 	bool is;
 
 	(void)pthread_mutex_lock(&filler->lock);
-	is = find_own(filler, manifest) != NULL;
+	is = filler->options.background_rate > 0 &&
+	     find_own(filler, manifest) != NULL;
 	(void)pthread_mutex_unlock(&filler->lock);
 	return is;
 }

@@ -12,6 +12,7 @@
  * and last {"result": …} or {"error": {"code": "ENOENT", "message": "…"}}.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +205,9 @@ static void pull_run(struct ql_job *job)
 	struct ql_pulls *pulls = p->pulls;
 	json_t *last = pull_now(p);
 	bool orphan;
+
+	/* A tree takes much memory while it is merged, and the agent stays. */
+	(void)malloc_trim(0);
 
 	(void)pthread_mutex_lock(&pulls->lock);
 	unlist_locked(p);
