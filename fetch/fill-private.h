@@ -88,7 +88,8 @@ enum ql_fill_state {
 	QL_FILL_NAMED, /* in objects/ */
 };
 
-enum { QL_FILL_PLACES = 2 }; /* one of parts, one of the whole */
+/* One of parts at most; others of the whole, to turn to where one fails. */
+enum { QL_FILL_PLACES = 4 };
 
 struct ql_fill_file {
 	struct ql_fill_file *next; /* in its bucket */
@@ -104,6 +105,7 @@ struct ql_fill_file {
 	bool holed;  /* what is zeros counts as there */
 	bool named;  /* fd is partial/<digest>.part */
 	bool dirty;  /* its extents are not recorded */
+	bool gone;   /* removed from the store: not in the table any more */
 	enum ql_fill_state state;
 	struct ql_extents have; /* owned; verified */
 	unsigned int refs;	/* openers, sinks, and the settling */
@@ -111,7 +113,7 @@ struct ql_fill_file {
 	bool listed; /* in the list of what is to settle */
 };
 
-enum { QL_FILL_BUCKETS = 4096 };
+enum { QL_FILL_BUCKETS = 4096, QL_FILL_BAD = 64 };
 
 /* ---- filler.c ---- */
 
@@ -137,6 +139,13 @@ struct ql_filler {
 	struct ql_fill_spool *spools;	 /* owned */
 	struct ql_fill_stats stats;
 	struct ql_error last_error;
+	/* Contents that came whole, chunk by chunk, and were not what they are
+	 * named by: for a while they are not fetched again. */
+	struct ql_fill_bad {
+		struct ql_digest digest;
+		uint64_t until; /* ns */
+	} bad[QL_FILL_BAD];
+	unsigned int next_bad;
 	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
 	uint64_t budget_at;  /* ns: when more may be fetched */
 	uint64_t quiet_from; /* ns: the background may go on from then */
@@ -188,6 +197,9 @@ int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
 void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file);
 bool ql_fill_file_has(const struct ql_fill_file *file, uint64_t offset,
 		      uint64_t len);
+/* Not to be had for now: see `bad`. */
+bool ql_fill_file_is_bad(const struct ql_filler *f,
+			 const struct ql_digest *digest);
 /* Opens its partial file, if it has more than one chunk. */
 int ql_fill_file_open(struct ql_filler *f, struct ql_fill_file *file,
 		      struct ql_error *err);

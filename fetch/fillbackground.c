@@ -41,9 +41,14 @@ int ql_fill_chunk_missing(struct ql_filler *f, struct ql_fill_toc *toc,
 static int chunk_ask(struct ql_filler *f, struct ql_fill_toc *toc,
 		     const struct ql_toc_chunk *chunk)
 {
+	struct ql_toc_file entry;
 	uint32_t first, last;
-	int r = ql_toc_span_at(toc->toc, chunk->raw, &first);
+	int r = ql_toc_file(toc->toc, chunk->file, &entry);
 
+	if (r == 0 && ql_fill_file_is_bad(f, &entry.digest))
+		return 0;
+	if (r == 0)
+		r = ql_toc_span_at(toc->toc, chunk->raw, &first);
 	if (r == 0)
 		r = ql_toc_span_at(toc->toc, chunk->raw + chunk->len - 1,
 				   &last);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- the table ---- */
@@ -22,6 +23,28 @@ static struct ql_fill_file **bucket(struct ql_filler *f,
 	return &f->buckets[hash % QL_FILL_BUCKETS];
 }
 
+static void bucket_remove(struct ql_filler *f, struct ql_fill_file *file)
+{
+	struct ql_fill_file **p = bucket(f, &file->digest);
+
+	while (*p != file)
+		p = &(*p)->next;
+	*p = file->next;
+	file->next = NULL;
+}
+
+/* Its file was removed, with the image that it was for: who has it open reads
+ * on, and nobody else does. */
+static bool file_is_gone(const struct ql_filler *f,
+			 const struct ql_fill_file *file)
+{
+	struct stat st;
+
+	if (file->state == QL_FILL_NAMED)
+		return !ql_object_here(f->store, &file->digest);
+	return file->named && fstat(file->fd, &st) == 0 && st.st_nlink == 0;
+}
+
 struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,
 				       const struct ql_digest *digest)
 {
@@ -29,7 +52,21 @@ struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,
 
 	while (file && !ql_digest_equal(&file->digest, digest))
 		file = file->next;
-	return file;
+	if (!file || !file_is_gone(f, file))
+		return file;
+	bucket_remove(f, file);
+	file->gone = true;
+	return NULL;
+}
+
+bool ql_fill_file_is_bad(const struct ql_filler *f,
+			 const struct ql_digest *digest)
+{
+	for (unsigned int i = 0; i < QL_FILL_BAD; i++)
+		if (f->bad[i].until > 0 &&
+		    ql_digest_equal(&f->bad[i].digest, digest))
+			return f->bad[i].until > ql_now_ns();
+	return false;
 }
 
 static bool place_is_single(const struct ql_fill_place *place)
@@ -42,24 +79,33 @@ static bool place_is_single(const struct ql_fill_place *place)
 	       chunk.len == place->entry.size;
 }
 
-/* One place of each kind is enough; what started as one chunk stays so. */
+/* What comes as one chunk from every place is single, until it has come. */
 static void add_place(struct ql_fill_file *file, struct ql_fill_toc *toc,
 		      const struct ql_toc_file *entry)
 {
 	struct ql_fill_place place = { toc, *entry };
+	unsigned int hot = 0;
 
-	for (unsigned int i = 0; i < file->n_places; i++)
-		if (file->places[i].toc->hot == toc->hot)
+	if (file->fd < 0 && file->state == QL_FILL_COMING)
+		file->single = (file->single || file->n_places == 0) &&
+			       place_is_single(&place);
+	for (unsigned int i = 0; i < file->n_places; i++) {
+		if (file->places[i].toc == toc)
 			return;
+		hot += file->places[i].toc->hot;
+	}
+	/* There is always room for a place of parts. */
+	if (toc->hot ? hot > 0 : file->n_places - hot == QL_FILL_PLACES - 1)
+		return;
 	toc->refs++;
-	if (toc->hot && file->n_places > 0)
-		file->places[1] = file->places[0];
-	file->places[toc->hot ? 0 : file->n_places] = place;
+	if (toc->hot) {
+		memmove(file->places + 1, file->places,
+			file->n_places * sizeof(place));
+		file->places[0] = place;
+	} else {
+		file->places[file->n_places] = place;
+	}
 	file->n_places++;
-	if (file->n_places == 1)
-		file->single = place_is_single(&place);
-	else if (file->fd < 0 && file->state == QL_FILL_COMING)
-		file->single = file->single && place_is_single(&place);
 }
 
 int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
@@ -91,13 +137,10 @@ int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
 
 void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file)
 {
-	struct ql_fill_file **p = bucket(f, &file->digest);
-
 	if (--file->refs > 0)
 		return;
-	while (*p != file)
-		p = &(*p)->next;
-	*p = file->next;
+	if (!file->gone)
+		bucket_remove(f, file);
 	for (unsigned int i = 0; i < file->n_places; i++)
 		file->places[i].toc->refs--;
 	if (file->fd >= 0)
@@ -129,7 +172,9 @@ static int add_holes(struct ql_fill_file *file,
 static int file_holes(struct ql_filler *f, struct ql_fill_file *file,
 		      struct ql_error *err)
 {
-	const struct ql_fill_place *whole = &file->places[file->n_places - 1];
+	/* Those of parts come first. */
+	const struct ql_fill_place *whole =
+		&file->places[file->places[0].toc->hot && file->n_places > 1];
 	int r = 0;
 
 	if (!file->holed && !whole->toc->hot) {
@@ -280,26 +325,43 @@ static bool place_rests(const struct ql_fill_place *place)
 	       place->toc->not_before > ql_now_ns();
 }
 
+/* The one that failed least of those that know the whole. */
+static const struct ql_fill_place *place_choose(const struct ql_fill_file *file)
+{
+	const struct ql_fill_place *best = NULL;
+
+	for (unsigned int i = 0; i < file->n_places; i++) {
+		const struct ql_fill_place *place = &file->places[i];
+
+		if (!place->toc->hot && !place_rests(place) &&
+		    (!best || place->toc->failures < best->toc->failures))
+			best = place;
+	}
+	return best;
+}
+
 int ql_fill_file_want(struct ql_filler *f, struct ql_fill_file *file,
 		      uint64_t offset, uint64_t len,
 		      enum ql_fill_priority priority)
 {
-	uint64_t end = len < file->size - offset ? offset + len : file->size;
-	const struct ql_fill_place *hot = NULL;
+	const struct ql_fill_place *hot = NULL, *whole = place_choose(file);
+	uint64_t end = file->size;
 	int r = 0;
 
-	for (unsigned int i = 0; i < file->n_places && r == 0; i++) {
-		const struct ql_fill_place *place = &file->places[i];
-
-		/* A start's blob that fails leaves the layers' blobs. */
-		if (place_rests(place) ||
-		    (place->toc->hot && place->toc->failures > 0 &&
-		     file->n_places > 1))
-			continue;
-		r = place_want(f, file, place, hot, offset, end, priority);
-		if (place->toc->hot)
-			hot = place;
-	}
+	if (offset >= end)
+		return 0;
+	if (ql_fill_file_is_bad(f, &file->digest))
+		return -EIO;
+	if (len < end - offset)
+		end = offset + len;
+	/* A start's blob that fails leaves the layers' blobs. */
+	if (file->places[0].toc->hot && !place_rests(&file->places[0]) &&
+	    (file->places[0].toc->failures == 0 || file->n_places == 1))
+		hot = &file->places[0];
+	if (hot)
+		r = place_want(f, file, hot, NULL, offset, end, priority);
+	if (whole && r == 0)
+		r = place_want(f, file, whole, hot, offset, end, priority);
 	(void)pthread_cond_broadcast(&f->work);
 	return r;
 }

@@ -17,6 +17,7 @@ enum {
 	SETTLE_MOST = 1024, /* unsettled: wait */
 	SETTLE_MS = 1000,   /* after which a batch is due */
 	SETTLE_RETRY_MS = 1000,
+	BAD_MS = 60 * 1000, /* before a content that lied is asked for again */
 	HASH_PIECE = 256 << 10,
 };
 
@@ -90,6 +91,7 @@ static int batch_add(struct settle_batch *b, struct ql_fill_file *file)
 		return 0;
 	file->dirty = false;
 	b->partial[b->n_partial].digest = file->digest;
+	b->partial[b->n_partial].fd = file->fd;
 	b->partial[b->n_partial].extents = &b->extents[b->n_partial];
 	b->n_partial++;
 	return copy_extents(&file->have, &b->extents[b->n_partial - 1]);
@@ -157,17 +159,31 @@ static int file_hash(const struct ql_fill_file *file, struct ql_digest *ret)
 	return n < 0 ? (int)n : 0;
 }
 
+static bool waits_for_file(struct ql_fill_waiter *w, int *ret_error, void *arg)
+{
+	*ret_error = -EIO;
+	return w->file == arg;
+}
+
 /* It is not what its name says although its chunks are: nothing of it counts
  * any more.  Those who read it have read verified chunks. */
 static void file_reject(struct ql_filler *f, struct ql_fill_file *file)
 {
+	struct ql_fill_waiter *list;
+	struct ql_fill_bad *bad;
+
 	(void)pthread_mutex_lock(&f->lock);
 	f->stats.bad_files++;
+	bad = &f->bad[f->next_bad++ % QL_FILL_BAD];
+	bad->digest = file->digest;
+	bad->until = ql_now_ns() + BAD_MS * 1000000ULL;
 	ql_extents_release(&file->have);
 	file->holed = false;
 	file->dirty = true;
 	ql_fill_settle_later(f, file);
+	list = ql_fill_waiters_take(f, waits_for_file, file);
 	(void)pthread_mutex_unlock(&f->lock);
+	ql_fill_waiters_tell(list);
 }
 
 static int batch_check(struct ql_filler *f, struct settle_batch *b)

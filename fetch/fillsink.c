@@ -2,14 +2,20 @@
 /*
  * Where decoded bytes go.  They come in raw order; the sink knows which chunk
  * lies where, and each chunk that is seen from its first byte to its last goes
- * into its file, whether it was asked for or only passes by.  Bytes are
- * written as they come, and count as there only when the chunk's digest was
- * right.  A sink belongs to one worker.
+ * into its file, whether it was asked for or only passes by.  A sink belongs to
+ * one worker.
+ *
+ * A file of many chunks gets nothing that was not verified: parts of it may be
+ * there already, and being read, that a damaged chunk of another table of
+ * contents overlaps.
  */
 #include "fetch/fill-private.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
+
+enum { BUFFER_MAX = 4 << 20 }; /* a larger chunk waits in a scratch file */
 
 struct ql_fill_sink {
 	struct ql_filler *f;	  /* borrowed */
@@ -22,8 +28,11 @@ struct ql_fill_sink {
 	struct ql_toc_chunk chunk;
 	uint32_t done;		   /* bytes of it */
 	struct ql_fill_file *file; /* one reference; NULL: passed over */
-	int fd;			   /* where it is written */
+	int fd;			   /* where it goes */
 	bool single;		   /* fd is this sink's own */
+	int scratch;		   /* owned; or -1 */
+	char *buf;		   /* owned */
+	size_t cap;
 };
 
 int ql_fill_sink_new(struct ql_filler *f, struct ql_fill_toc *toc,
@@ -40,6 +49,7 @@ int ql_fill_sink_new(struct ql_filler *f, struct ql_fill_toc *toc,
 	s->f = f;
 	s->toc = toc;
 	s->fd = -1;
+	s->scratch = -1;
 	*ret_sink = s;
 	return 0;
 }
@@ -49,7 +59,10 @@ static void chunk_drop(struct ql_fill_sink *s)
 {
 	if (s->single && s->fd >= 0)
 		(void)close(s->fd);
+	if (s->scratch >= 0)
+		(void)close(s->scratch);
 	s->fd = -1;
+	s->scratch = -1;
 	s->single = false;
 	s->active = false;
 	if (!s->file)
@@ -66,6 +79,7 @@ void ql_fill_sink_free(struct ql_fill_sink *sink)
 		return;
 	chunk_drop(sink);
 	ql_hasher_free(sink->hasher);
+	free(sink->buf);
 	free(sink);
 }
 
@@ -78,31 +92,82 @@ void ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw)
 	sink->next = ql_toc_order_from(sink->toc->toc, raw);
 }
 
-/* Whether the chunk's bytes are wanted; then with its file. */
-static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
+/* Under the lock: whether all of the content is this one chunk. */
+static bool chunk_is_all(const struct ql_fill_sink *s)
+{
+	return s->chunk.offset == 0 && s->chunk.len == s->file->size;
+}
+
+/* Under the lock: leaves the chunk to pass by. */
+static void chunk_pass(struct ql_fill_sink *s)
+{
+	if (s->file)
+		ql_fill_file_put(s->f, s->file);
+	s->file = NULL;
+	s->fd = -1;
+}
+
+/* Under the lock: its file, if the chunk's bytes are wanted.  What cannot be
+ * kept passes by, unless somebody has the file open: those who wait for
+ * another chunk of the run are not to fail for it. */
+static int chunk_want(struct ql_fill_sink *s, const struct ql_toc_file *entry,
+		      struct ql_error *err)
 {
 	const struct ql_toc_chunk *c = &s->chunk;
+	int r;
+
+	if (!ql_fill_file_find(s->f, &entry->digest) &&
+	    ql_object_here(s->f->store, &entry->digest))
+		return 0;
+	r = ql_fill_file_get(s->f, s->toc, entry, &s->file, err);
+	if (r < 0) {
+		s->file = NULL;
+		return r == -ENOMEM ? r : 0;
+	}
+	if (ql_fill_file_has(s->file, c->offset, c->len) ||
+	    (s->file->single && !chunk_is_all(s)) ||
+	    ql_fill_file_is_bad(s->f, &entry->digest)) {
+		chunk_pass(s);
+		return 0;
+	}
+	r = ql_fill_file_open(s->f, s->file, err);
+	if (r < 0 && s->file->refs == 1)
+		chunk_pass(s);
+	if (!s->file)
+		return 0;
+	s->single = s->file->single;
+	s->fd = s->single ? -1 : s->file->fd;
+	return r;
+}
+
+static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
+{
 	struct ql_toc_file entry;
-	int r = ql_toc_file(s->toc->toc, c->file, &entry);
+	int r = ql_toc_file(s->toc->toc, s->chunk.file, &entry);
 
 	if (r < 0)
 		return ql_error_set(err, r, "table of contents: damaged");
 	(void)pthread_mutex_lock(&s->f->lock);
 	ql_fill_settle_throttle(s->f);
-	if (ql_fill_file_find(s->f, &entry.digest) ||
-	    !ql_object_here(s->f->store, &entry.digest))
-		r = ql_fill_file_get(s->f, s->toc, &entry, &s->file, err);
-	if (s->file) {
-		if (ql_fill_file_has(s->file, c->offset, c->len)) {
-			ql_fill_file_put(s->f, s->file);
-			s->file = NULL;
-		} else {
-			r = ql_fill_file_open(s->f, s->file, err);
-			s->fd = s->file->fd;
-		}
-	}
+	r = chunk_want(s, &entry, err);
 	(void)pthread_mutex_unlock(&s->f->lock);
 	return r;
+}
+
+/* Where the bytes of a file of many chunks are until they are verified. */
+static int chunk_room(struct ql_fill_sink *s, struct ql_error *err)
+{
+	if (s->fd < 0)
+		return ql_error_set(err, -EIO, "no file");
+	if (s->chunk.len > BUFFER_MAX)
+		return ql_object_scratch(s->f->store, &s->file->digest,
+					 &s->scratch, err);
+	if (s->chunk.len > s->cap) {
+		free(s->buf);
+		s->buf = malloc(s->chunk.len);
+		s->cap = s->buf ? s->chunk.len : 0;
+	}
+	return s->buf ? 0 : ql_error_nomem(err);
 }
 
 static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
@@ -116,17 +181,64 @@ static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
 		return r;
 	if (ql_hasher_reset(s->hasher) < 0)
 		return ql_error_nomem(err);
-	if (!s->file->single)
-		return s->fd >= 0 ? 0 : ql_error_set(err, -EIO, "no file");
-	s->fd = -1;
-	s->single = true;
+	if (!s->single)
+		return chunk_room(s, err);
 	r = ql_store_need_space(s->f->store, s->chunk.len, err);
 	return r < 0 ? r
 		     : ql_object_scratch(s->f->store, &s->file->digest, &s->fd,
 					 err);
 }
 
-/* The bytes are right: they count from now on. */
+static int write_at(const struct ql_fill_sink *s, int fd, const char *data,
+		    size_t len, uint64_t at, struct ql_error *err)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, data, len, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return ql_error_errno(err, -errno, "write to %s",
+					      ql_store_root(s->f->store));
+		data += n;
+		at += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* What is verified, from a scratch file to its own. */
+static int scratch_copy(const struct ql_fill_sink *s, struct ql_error *err)
+{
+	_cleanup_free_ char *piece = malloc(BUFFER_MAX);
+	uint64_t pos = 0;
+	int r = piece ? 0 : ql_error_nomem(err);
+
+	while (r == 0 && pos < s->chunk.len) {
+		ssize_t n = ql_pread_full(s->scratch, piece, BUFFER_MAX, pos);
+
+		if (n <= 0)
+			return ql_error_errno(err, n < 0 ? (int)n : -EIO,
+					      "read from %s",
+					      ql_store_root(s->f->store));
+		r = write_at(s, s->fd, piece, (size_t)n, s->chunk.offset + pos,
+			     err);
+		pos += (uint64_t)n;
+	}
+	return r;
+}
+
+/* The bytes are right: they go where they belong. */
+static int chunk_keep(const struct ql_fill_sink *s, struct ql_error *err)
+{
+	if (s->single)
+		return 0;
+	if (s->scratch >= 0)
+		return scratch_copy(s, err);
+	return write_at(s, s->fd, s->buf, s->chunk.len, s->chunk.offset, err);
+}
+
+/* ... and count from now on. */
 static int chunk_accept(struct ql_fill_sink *s)
 {
 	struct ql_filler *f = s->f;
@@ -135,14 +247,15 @@ static int chunk_accept(struct ql_fill_sink *s)
 	int r = 0;
 
 	(void)pthread_mutex_lock(&f->lock);
-	if (file->state == QL_FILL_COMING && s->single) {
-		file->fd = ql_take_fd(&s->fd);
-		file->state = QL_FILL_WHOLE;
-		ql_fill_settle_later(f, file);
-	} else if (file->state == QL_FILL_COMING) {
+	if (file->state == QL_FILL_COMING && !s->single) {
 		r = ql_extents_add(&file->have, s->chunk.offset,
 				   s->chunk.offset + s->chunk.len);
 		file->dirty = true;
+		ql_fill_settle_later(f, file);
+	} else if (file->state == QL_FILL_COMING && file->fd < 0) {
+		/* Else it became one of many chunks meanwhile. */
+		file->fd = ql_take_fd(&s->fd);
+		file->state = QL_FILL_WHOLE;
 		ql_fill_settle_later(f, file);
 	}
 	f->stats.chunks++;
@@ -150,7 +263,7 @@ static int chunk_accept(struct ql_fill_sink *s)
 	list = ql_fill_waiters_ready(f, file);
 	(void)pthread_mutex_unlock(&f->lock);
 	ql_fill_waiters_tell(list);
-	return r;
+	return r < 0 ? -ENOMEM : 0;
 }
 
 static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
@@ -169,9 +282,11 @@ static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 		want = &s->file->digest;
 	ql_hasher_final(s->hasher, &d);
 	if (ql_digest_equal(&d, want)) {
-		r = chunk_accept(s);
+		r = chunk_keep(s, err);
+		if (r == 0 && chunk_accept(s) < 0)
+			r = ql_error_nomem(err);
 		chunk_drop(s);
-		return r < 0 ? ql_error_nomem(err) : 0;
+		return r;
 	}
 	(void)pthread_mutex_lock(&s->f->lock);
 	s->f->stats.bad_chunks++;
@@ -185,23 +300,14 @@ static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 static int chunk_write(struct ql_fill_sink *s, const char *data, size_t len,
 		       struct ql_error *err)
 {
-	uint64_t at = s->chunk.offset + s->done;
-
 	if (!s->file)
 		return 0;
 	ql_hasher_update(s->hasher, data, len);
-	while (len > 0) {
-		ssize_t n = pwrite(s->fd, data, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return ql_error_errno(err, -errno, "write to %s",
-					      ql_store_root(s->f->store));
-		data += n;
-		at += (uint64_t)n;
-		len -= (size_t)n;
-	}
+	if (s->single)
+		return write_at(s, s->fd, data, len, s->done, err);
+	if (s->scratch >= 0)
+		return write_at(s, s->scratch, data, len, s->done, err);
+	memcpy(s->buf + s->done, data, len);
 	return 0;
 }
 

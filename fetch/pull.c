@@ -101,7 +101,7 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 				  result, err);
 	if (r != -ENOENT)
 		return r;
-	r = options->platform ? 0 : ql_resolve_config(src, resolved, err);
+	r = resolved->diff_ids ? 0 : ql_resolve_config(src, resolved, err);
 	if (r == 0 && options->lazy)
 		r = ql_lazylayers_fetch(store, src, resolved, options, result,
 					err);

@@ -169,11 +169,11 @@ static int start_sources(struct ql_store *store, const char *repository,
 				       err);
 }
 
-int ql_start_pull(struct ql_store *store, struct ql_source *src,
-		  const struct ql_ref *ref,
-		  const struct ql_pull_options *options,
-		  struct ql_resolved *resolved, struct ql_spool **ret_spool,
-		  struct ql_pull_result *result, struct ql_error *err)
+static int start_pull(struct ql_store *store, struct ql_source *src,
+		      const struct ql_ref *ref,
+		      const struct ql_pull_options *options,
+		      struct ql_resolved *resolved, struct ql_spool **ret_spool,
+		      struct ql_pull_result *result, struct ql_error *err)
 {
 	_cleanup_(ql_spool_freep) struct ql_spool *spool = NULL;
 	_cleanup_start_ struct ql_start start = { 0 };
@@ -215,9 +215,39 @@ int ql_start_pull(struct ql_store *store, struct ql_source *src,
 	if (r == 0)
 		r = start_record(store, ref, &start, resolved, err);
 	if (r < 0)
-		return ql_error_prefix(err, "start blob");
+		return r;
 	result->bytes_fetched += ql_spool_received(spool);
 	if (size == sref.size)
 		*ret_spool = ql_take_ptr(spool);
 	return 0;
+}
+
+/* What another blob does not mend. */
+static bool is_final(int error)
+{
+	return error == -ECANCELED || error == -ENOMEM || error == -ENOSPC ||
+	       error == -EDQUOT || error == -EROFS;
+}
+
+int ql_start_pull(struct ql_store *store, struct ql_source *src,
+		  const struct ql_ref *ref,
+		  const struct ql_pull_options *options,
+		  struct ql_resolved *resolved, struct ql_spool **ret_spool,
+		  struct ql_pull_result *result, struct ql_error *err)
+{
+	struct ql_error why = QL_ERROR_INIT;
+	int r = start_pull(store, src, ref, options, resolved, ret_spool,
+			   result, &why);
+
+	if (r == 0)
+		return 0;
+	if (is_final(r))
+		return ql_error_set(err, r, "start blob: %s", why.text);
+	/* A start blob saves time; the image is its layers. */
+	if (r != -ENOENT)
+		ql_debug("msg=\"a start blob is not used\" text=\"%s\"",
+			 why.text);
+	if (!resolved->diff_ids)
+		ql_buf_clear(&resolved->config_json);
+	return -ENOENT;
 }

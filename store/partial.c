@@ -237,6 +237,10 @@ static int settle_name(struct ql_store *store, const struct ql_object_ready *o,
 	char path[PARTIAL_PATH];
 	int r = ql_object_publish(store, o->fd, &o->digest, err);
 
+	/* Removed meanwhile, with all that needed it: there is nothing to
+	 * name, and the others of the batch do not fail for it. */
+	if (r == -ENOENT)
+		return 0;
 	if (r == 0 && o->named)
 		(void)unlinkat(store->root_fd, partial_path(&o->digest, path),
 			       0);
@@ -249,7 +253,7 @@ static int settle_records(struct ql_store *store,
 			  size_t n_partial, struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
-	struct stat st;
+	struct stat st, named;
 	int r = ql_txn_begin(store->catalog, true, &txn, err);
 
 	for (size_t i = 0; i < n_ready && r == 0; i++)
@@ -258,9 +262,12 @@ static int settle_records(struct ql_store *store,
 	for (size_t i = 0; i < n_partial && r == 0; i++) {
 		char path[PARTIAL_PATH];
 
-		if (fstatat(store->root_fd,
-			    partial_path(&partial[i].digest, path), &st, 0) < 0)
-			continue; /* finished, or dropped */
+		if (fstat(partial[i].fd, &st) < 0 ||
+		    fstatat(store->root_fd,
+			    partial_path(&partial[i].digest, path), &named,
+			    AT_SYMLINK_NOFOLLOW) < 0 ||
+		    named.st_ino != st.st_ino)
+			continue; /* finished, or dropped, or another's */
 		r = partial_save(txn, &partial[i], (uint64_t)st.st_size, err);
 	}
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);

@@ -260,6 +260,7 @@ int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
 struct ql_partial_state {
 	struct ql_digest digest;
 	const struct ql_extents *extents; /* borrowed */
+	int fd;				  /* borrowed; of the file itself */
 };
 struct ql_object_ready {
 	struct ql_digest digest;

@@ -50,7 +50,7 @@ static void part_fill(struct lab *lab, const struct ql_digest *d,
 {
 	struct ql_extents e;
 	_cleanup_close_ int fd = part_open(lab, d, &e);
-	struct ql_partial_state p = { *d, &e };
+	struct ql_partial_state p = { *d, &e, fd };
 
 	assert_int_equal(pwrite(fd, content + start, end - start, (off_t)start),
 			 end - start);
@@ -263,7 +263,7 @@ static void a_shattered_file_is_recorded_in_part(void **state)
 	_cleanup_lab_ struct lab lab;
 	struct ql_digest d = digest();
 	struct ql_extents e = { 0 }, got = { 0 };
-	struct ql_partial_state p = { d, &e };
+	struct ql_partial_state p = { d, &e, -1 };
 	int fd;
 
 	(void)state;
@@ -271,11 +271,12 @@ static void a_shattered_file_is_recorded_in_part(void **state)
 	assert_int_equal(ql_partial_open(lab.store, &d, 2 * PARTS, &fd, &got,
 					 &lab.err),
 			 0);
-	(void)close(fd);
+	p.fd = fd;
 	for (uint64_t i = 0; i < PARTS; i++)
 		assert_int_equal(ql_extents_add(&e, 2 * i, 2 * i + 1), 0);
 	assert_int_equal(ql_store_settle(lab.store, NULL, 0, &p, 1, &lab.err),
 			 0);
+	(void)close(fd);
 	assert_int_equal(ql_partial_open(lab.store, &d, 2 * PARTS, &fd, &got,
 					 &lab.err),
 			 0);
