@@ -167,7 +167,7 @@ static int ask_landmark(struct ql_filler *f, struct ql_fill_toc *toc,
 {
 	struct ql_toc_chunk chunk, mark;
 	struct ql_toc_file file;
-	uint32_t index, span;
+	uint32_t index, span = 0;
 	int r = ql_toc_find(toc->toc, landmark, &file);
 
 	if (r == 0)

@@ -67,8 +67,8 @@ int ql_blob_sources(struct ql_store *store, const struct ql_digest *blob,
 		    struct ql_buf *buf)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
-	const void *value;
-	size_t len;
+	const void *value = NULL;
+	size_t len = 0;
 	int r = ql_txn_begin(store->catalog, false, &txn, NULL);
 
 	if (r == 0)

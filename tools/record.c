@@ -100,6 +100,8 @@ static int trace_add(struct ql_trace *trace, const struct names *names,
 			return 0;
 		}
 	}
+	if (names->n == 0)
+		return 0;
 	named = bsearch(&key, names->items, names->n, sizeof(*named), by_nid);
 	if (!named)
 		return 0;
