@@ -93,19 +93,20 @@ static int add_filling(const struct call *call, json_t *body,
 {
 	struct ql_fill_stats s = { 0 };
 	struct ql_digest digest;
+	uint64_t bad;
 	json_t *fill;
 
 	if (!call->agent->filler)
 		return 0;
 	ql_filler_stats(call->agent->filler, &s);
+	bad = s.bad_chunks + s.bad_files;
 	fill = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "fetched",
 			 (json_int_t)s.bytes_fetched, "requests",
 			 (json_int_t)s.requests, "running",
 			 (json_int_t)s.running, "queued", (json_int_t)s.queued,
 			 "rate", (json_int_t)s.rate, "failures",
-			 (json_int_t)s.failures, "bad_chunks",
-			 (json_int_t)(s.bad_chunks + s.bad_files), "timeouts",
-			 (json_int_t)s.timeouts);
+			 (json_int_t)s.failures, "bad_chunks", (json_int_t)bad,
+			 "timeouts", (json_int_t)s.timeouts);
 	if (!fill || json_object_set_new(body, "fill", fill) < 0)
 		return ql_error_nomem(err);
 	if (call->image && s.rate > 0 &&
