@@ -138,7 +138,7 @@ static int ask_hot(struct ql_filler *f, struct ql_fill_toc *toc)
 
 	for (uint32_t k = 0; k < n && r == 0; k++) {
 		struct ql_toc_chunk chunk;
-		uint32_t index, span;
+		uint32_t index, span = 0;
 
 		r = ql_toc_ordered(toc->toc, k, &index);
 		if (r == 0)
