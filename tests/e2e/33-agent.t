@@ -153,7 +153,7 @@ is "$STATUS" 404 "no such path"
 api POST /v1/pull -d '{"image": "a", "colour": 1}'
 is "$STATUS $(jq -r .error.message <<<"$OUT")" '400 "colour" is not known' \
 	"what a body may not have"
-head -c 100000 /dev/zero | tr '\0' ' ' >"$TMP/large"
+head -c 2000000 /dev/zero | tr '\0' ' ' >"$TMP/large"
 api POST /v1/pull --data-binary "@$TMP/large"
 is "$STATUS" 413 "a body that is too large"
 api POST /v1/pull -d '{"image": "'"$REGISTRY"'/none:t"}'
