@@ -178,12 +178,13 @@ static int removal_image(struct removal *rm, struct ql_error *err)
 	if (rm->image.flags & QL_IMAGE_PINNED)
 		return ql_error_set(err, -EBUSY,
 				    "the image is pinned (unpin it first)");
-	r = removal_not_mounted(rm, err);
+	/* First: it may open the tree, and would wait for our own lock. */
+	r = ql_image_own_objects(rm->store, &rm->image, &own, err);
+	if (r == 0)
+		r = removal_not_mounted(rm, err);
 	if (r == 0)
 		r = ql_txn_del(rm->txn, QL_TABLE_IMAGES,
 			       rm->image.manifest.bytes, QL_DIGEST_BYTES, err);
-	if (r == 0)
-		r = ql_image_own_objects(rm->store, &rm->image, &own, err);
 	if (r == 0)
 		r = ql_refs_drop(rm->txn, &own, &rm->objects, err);
 	return r < 0 ? r : removal_layers(rm, err);
