@@ -231,19 +231,41 @@ uint64_t ql_partial_bytes(struct ql_store *store,
 
 /* ---- settling ---- */
 
+/* An image may have been removed while its files came. */
+static bool is_needed(struct ql_txn *txn, const struct ql_digest *digest)
+{
+	struct ql_object_record rec;
+
+	return ql_record_get_object(txn, digest, &rec) != -ENOENT;
+}
+
 static int settle_name(struct ql_store *store, const struct ql_object_ready *o,
-		       struct ql_error *err)
+		       struct ql_txn *txn, struct ql_error *err)
 {
 	char path[PARTIAL_PATH];
-	int r = ql_object_publish(store, o->fd, &o->digest, err);
+	int r = 0;
 
-	/* Removed meanwhile, with all that needed it: there is nothing to
-	 * name, and the others of the batch do not fail for it. */
+	if (is_needed(txn, &o->digest))
+		r = ql_object_publish(store, o->fd, &o->digest, err);
+	/* Removed meanwhile: there is nothing to name, and the others of the
+	 * batch do not fail for it. */
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0 && o->named)
 		(void)unlinkat(store->root_fd, partial_path(&o->digest, path),
 			       0);
+	return r;
+}
+
+static int settle_names(struct ql_store *store,
+			const struct ql_object_ready *ready, size_t n,
+			struct ql_error *err)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	int r = n > 0 ? ql_txn_begin(store->catalog, false, &txn, err) : 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = settle_name(store, &ready[i], txn, err);
 	return r;
 }
 
@@ -288,12 +310,11 @@ int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
 	/* Its own, so that no other takes the error of a failed write. */
 	_cleanup_close_ int fd =
 		openat(store->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = 0;
+	int r;
 
 	if (fd < 0 || syncfs(fd) < 0)
 		return ql_error_errno(err, -errno, "write to %s", store->root);
-	for (size_t i = 0; i < n_ready && r == 0; i++)
-		r = settle_name(store, &ready[i], err);
+	r = settle_names(store, ready, n_ready, err);
 	if (r == 0 && (n_partial > 0 || any_named(ready, n_ready)))
 		r = settle_records(store, ready, n_ready, partial, n_partial,
 				   err);

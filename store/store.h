@@ -270,7 +270,8 @@ struct ql_object_ready {
 /*
  * Makes everything written before durable, then gives names to what is whole
  * (the caller has verified it) and records what of the others is there: no
- * name and no record ever stands for bytes that could still be lost.
+ * name and no record ever stands for bytes that could still be lost.  What no
+ * image needs any more, and what was removed meanwhile, is left out.
  */
 int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
 		    size_t n_ready, const struct ql_partial_state *partial,

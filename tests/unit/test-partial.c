@@ -188,6 +188,18 @@ static void another_process_has_to_wait(void **state)
 	(void)close(part_open(&lab, &d, &e));
 }
 
+/* As if an image had it. */
+static void need(struct lab *lab, const struct ql_digest *d)
+{
+	const struct ql_object_record rec = { SIZE, 1 };
+	struct ql_txn *txn;
+
+	assert_int_equal(ql_txn_begin(lab->store->catalog, true, &txn, NULL),
+			 0);
+	assert_int_equal(ql_record_put_object(txn, d, &rec, NULL), 0);
+	assert_int_equal(ql_txn_commit(txn, NULL), 0);
+}
+
 static void what_is_whole_gets_its_name(void **state)
 {
 	_cleanup_lab_ struct lab lab;
@@ -200,6 +212,7 @@ static void what_is_whole_gets_its_name(void **state)
 
 	(void)state;
 	lab_init(&lab);
+	need(&lab, &d);
 	path = part_path(&lab, &d);
 	part_fill(&lab, &d, 0, 10);
 	fd = part_open(&lab, &d, &e);
@@ -228,6 +241,7 @@ static void a_file_without_a_name_gets_one(void **state)
 
 	(void)state;
 	lab_init(&lab);
+	need(&lab, &d);
 	assert_int_equal(ql_object_scratch(lab.store, &d, &fd, &lab.err), 0);
 	assert_int_equal(write(fd, content, SIZE), SIZE);
 	ready.fd = fd;
@@ -235,6 +249,54 @@ static void a_file_without_a_name_gets_one(void **state)
 		ql_store_settle(lab.store, &ready, 1, NULL, 0, &lab.err), 0);
 	assert_true(ql_object_here(lab.store, &d));
 	(void)close(fd);
+}
+
+static void what_nothing_needs_gets_no_name(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = digest();
+	struct ql_object_ready ready = { .digest = d };
+
+	(void)state;
+	lab_init(&lab);
+	assert_int_equal(ql_object_scratch(lab.store, &d, &ready.fd, &lab.err),
+			 0);
+	assert_int_equal(
+		ql_store_settle(lab.store, &ready, 1, NULL, 0, &lab.err), 0);
+	assert_false(ql_object_here(lab.store, &d));
+	(void)close(ready.fd);
+}
+
+/* A file that was removed while it came, and another that began since. */
+static void a_removed_file_is_not_recorded(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = digest();
+	_cleanup_free_ char *path = NULL;
+	struct ql_extents e, other;
+	struct ql_object_ready ready = { .digest = d, .named = true };
+	struct ql_partial_state p = { d, &e, -1 };
+	int fd;
+
+	(void)state;
+	lab_init(&lab);
+	need(&lab, &d);
+	path = part_path(&lab, &d);
+	p.fd = ready.fd = part_open(&lab, &d, &e);
+	assert_int_equal(ql_extents_add(&e, 0, 10), 0);
+	assert_int_equal(unlink(path), 0);
+	fd = part_open(&lab, &d, &other);
+	assert_int_equal(ql_store_settle(lab.store, NULL, 0, &p, 1, &lab.err),
+			 0);
+	(void)close(fd);
+	fd = part_open(&lab, &d, &other);
+	assert_int_equal(other.n, 0);
+	(void)close(fd);
+	/* Nor does it keep others from being settled. */
+	assert_int_equal(
+		ql_store_settle(lab.store, &ready, 1, NULL, 0, &lab.err), 0);
+	(void)close(p.fd);
+	ql_extents_release(&e);
 }
 
 static void what_is_dropped_is_gone(void **state)
@@ -300,6 +362,8 @@ int main(void)
 		cmocka_unit_test(another_process_has_to_wait),
 		cmocka_unit_test(what_is_whole_gets_its_name),
 		cmocka_unit_test(a_file_without_a_name_gets_one),
+		cmocka_unit_test(what_nothing_needs_gets_no_name),
+		cmocka_unit_test(a_removed_file_is_not_recorded),
 		cmocka_unit_test(what_is_dropped_is_gone),
 		cmocka_unit_test(a_shattered_file_is_recorded_in_part),
 	};
