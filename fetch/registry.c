@@ -298,7 +298,7 @@ static int get_manifest(struct ql_source *src, const struct ql_descriptor *d,
 	if (!path)
 		return ql_error_nomem(err);
 	if (reg->base.lazy && !d)
-		reg->warm = QL_SPOOL_CONNECTIONS - 1;
+		reg->warm = QL_SPOOL_CONNECTIONS / 2 - 1;
 	r = ql_registry_get(reg, path, ACCEPT, NULL, &rs, err);
 	reg->warm = 0;
 	if (r == -ENOENT)

@@ -15,6 +15,9 @@
 #include <string.h>
 
 enum {
+	/* A link twice as long needs twice as much under way. */
+	NS_A_CONNECTION = 4000000,
+	CONNECTIONS_LEAST = 2,
 	PART_MIN = 32 << 10,
 	PART_MAX = 1 << 20,
 	PIECE = 64 << 10,
@@ -109,9 +112,13 @@ static void *spool_main(void *arg)
 
 unsigned int ql_spool_connections(uint64_t rtt_ns, uint64_t size)
 {
-	uint64_t n = rtt_ns < QL_RTT_NEAR ? 2 : QL_SPOOL_CONNECTIONS;
+	uint64_t n = rtt_ns / NS_A_CONNECTION;
 	uint64_t parts = size / PART_MIN + 1;
 
+	if (n < CONNECTIONS_LEAST)
+		n = CONNECTIONS_LEAST;
+	if (n > QL_SPOOL_CONNECTIONS)
+		n = QL_SPOOL_CONNECTIONS;
 	return (unsigned int)(n < parts ? n : parts);
 }
 
