@@ -37,13 +37,16 @@ bool ql_filler_is_urgent(const struct ql_filler *f)
 
 /* ---- runs ---- */
 
-static uint64_t backoff_ns(unsigned int failures)
+/* Short enough for everybody who waits to see more than one try. */
+static uint64_t backoff_ns(const struct ql_filler *f, unsigned int failures)
 {
 	uint64_t ms = BACKOFF_MS;
 
 	while (failures-- > 1 && ms < BACKOFF_MAX_MS)
 		ms *= 2;
-	return ms * 1000000;
+	return ms * 1000000 < f->options.read_timeout / 4
+		       ? ms * 1000000
+		       : f->options.read_timeout / 4;
 }
 
 /* Errors of this machine, which another source or another time soon do not
@@ -137,7 +140,7 @@ static struct ql_fill_waiter *run_end(struct ql_filler *f,
 		f->stats.failures++;
 		run->toc->failures++;
 		run->toc->not_before =
-			ql_now_ns() + backoff_ns(run->toc->failures);
+			ql_now_ns() + backoff_ns(f, run->toc->failures);
 		if (is_local(error) || error == -ECANCELED)
 			list = ql_fill_waiters_take(f, waiter_of_run, &failed);
 		ql_fill_queue_done(run->toc, run->first, run->n, false);
@@ -275,7 +278,7 @@ static struct ql_fill_waiter *tick(struct ql_filler *f)
 		ql_fill_waiters_take(f, waiter_is_late, &now);
 
 	for (struct ql_fill_waiter *w = late; w; w = w->next)
-		f->stats.timeouts++;
+		f->stats.timeouts += w->error == -ETIMEDOUT;
 	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
 		(void)ql_fill_file_want(f, w->file, w->offset, w->len,
 					QL_FILL_DEMAND);
