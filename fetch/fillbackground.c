@@ -58,6 +58,26 @@ static int chunk_ask(struct ql_filler *f, struct ql_fill_toc *toc,
 				 QL_FILL_BACKGROUND);
 }
 
+/* Files that are zeros alone have no chunk to come with: opened, they are all
+ * there. */
+static void toc_zeros(struct ql_filler *f, struct ql_fill_toc *toc)
+{
+	uint32_t n = toc->hot ? 0 : ql_toc_files(toc->toc);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct ql_fill_file *file;
+		struct ql_toc_file entry;
+
+		if (ql_toc_file(toc->toc, i, &entry) < 0 ||
+		    entry.n_chunks > 0 || entry.size == 0 ||
+		    ql_object_here(f->store, &entry.digest) ||
+		    ql_fill_file_get(f, toc, &entry, &file, NULL) < 0)
+			continue;
+		(void)ql_fill_file_open(f, file, NULL);
+		ql_fill_file_put(f, file);
+	}
+}
+
 /* Looks at some chunks of the image from where the last look ended. */
 static void image_look(struct ql_filler *f, struct ql_fill_image *image)
 {
@@ -68,6 +88,7 @@ static void image_look(struct ql_filler *f, struct ql_fill_image *image)
 		int r;
 
 		if (image->at_chunk >= ql_toc_chunks(toc->toc)) {
+			toc_zeros(f, toc);
 			image->at_toc++;
 			image->at_chunk = 0;
 			continue;

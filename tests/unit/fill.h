@@ -39,9 +39,12 @@ static inline void fill_put_blob(struct fill_lab *lab, const void *data,
 	tarball_must(f && fwrite(data, 1, len, f) == len && fclose(f) == 0);
 }
 
-/* Content that is neither all the same nor all different. */
+/* Content that is neither all the same nor all different; seed 0: zeros. */
 static inline void fill_content(char *data, size_t len, unsigned int seed)
 {
+	memset(data, 0, len);
+	if (seed == 0)
+		return;
 	for (size_t i = 0; i < len; i++)
 		data[i] = (char)("abcdefgh"[(i / 7 + seed) % 8] +
 				 (char)(i * seed >> 12));
@@ -132,11 +135,15 @@ static inline void fill_write_blob(struct fill_lab *lab,
 							      : FILL_CHUNK;
 			struct ql_digest d;
 
+			raw += n;
+			if (data.data[at] == 0 &&
+			    memcmp(data.data + at, data.data + at + 1, n - 1) ==
+				    0)
+				continue; /* a hole */
 			tarball_must(ql_digest_of(data.data + at, n, &d) == 0);
 			tarball_must(ql_toc_writer_chunk(
-					     b.w, at, (uint32_t)n, raw,
+					     b.w, at, (uint32_t)n, raw - n,
 					     n == size ? NULL : &d, NULL) == 0);
-			raw += n;
 		}
 	}
 	tarball_must(ql_toc_writer_finish(b.w, &lab->toc, NULL) == 0);

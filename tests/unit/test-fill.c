@@ -34,6 +34,7 @@ static void make(struct fill_lab *lab, const char *text)
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		fill_add(&tar, files[i].name, files[i].len,
 			 (unsigned int)i + 3);
+	fill_add(&tar, "zeros", 100000, 0);
 	fill_lab_init(lab, &tar, text);
 }
 
@@ -243,6 +244,7 @@ static void many_readers_fetch_each_byte_once(void **state)
 
 static void the_rest_comes_in_the_background(void **state)
 {
+	struct ql_content zeros;
 	struct ql_fill_options options = slowly;
 	struct fill_lab lab;
 	struct opened o;
@@ -254,6 +256,8 @@ static void the_rest_comes_in_the_background(void **state)
 	ql_fill_image_rest(o.image);
 	assert_true(ql_fill_image_here(o.image, 20000000000ULL));
 	assert_int_equal(ql_fill_flush(o.filler, &lab.to.err), 0);
+	object_of(&o, "zeros", &zeros);
+	assert_true(ql_object_here(lab.to.store, &zeros.object));
 	for (size_t i = 1; i < sizeof(files) / sizeof(files[0]); i++) {
 		struct ql_content c;
 
