@@ -104,7 +104,8 @@ static int content_open(struct ql_fs *fs, const struct ql_node *node,
 		r = object_open(fs, content, &file->fd);
 	if (r < 0)
 		ql_debug("msg=\"not here\" error=%d text=\"%s\"", r, err.text);
-	return r == -ENOENT ? -EIO : r;
+	/* Who only reads has no use for "no space". */
+	return r == -ENOENT || r == -ENOSPC || r == -EDQUOT ? -EIO : r;
 }
 
 /* The inode's open file, with a reference for this open. */
