@@ -12,6 +12,7 @@ struct decode {
 	struct ql_stream *in;	   /* borrowed */
 	struct ql_fill_sink *sink; /* borrowed */
 	bool yields;		   /* to those who wait */
+	uint64_t left; /* bytes of the run; a source may give more */
 };
 
 /* Reads no more while somebody waits for something else; TCP tells the sender
@@ -32,9 +33,11 @@ static ssize_t decode_read(void *arg, void *buf, size_t len,
 
 	if (d->yields)
 		yield_to_demand(d->f);
-	n = ql_stream_read(d->in, buf, len, err);
+	n = ql_stream_read(d->in, buf, len < d->left ? len : (size_t)d->left,
+			   err);
 	if (n <= 0)
 		return n;
+	d->left -= (uint64_t)n;
 	(void)pthread_mutex_lock(&d->f->lock);
 	d->f->stats.bytes_fetched += (uint64_t)n;
 	(void)pthread_mutex_unlock(&d->f->lock);
@@ -87,7 +90,8 @@ int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,
 		   struct ql_stream *in, struct ql_fill_sink *sink,
 		   uint32_t *ret_done, struct ql_error *err)
 {
-	struct decode d = { f, in, sink, run->priority == QL_FILL_BACKGROUND };
+	struct decode d = { f, in, sink, run->priority == QL_FILL_BACKGROUND,
+			    0 };
 	struct ql_span_io io = { decode_read, decode_write, &d };
 	struct ql_span_decoder *decoder;
 	struct ql_toc_blob blob;
@@ -98,6 +102,7 @@ int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,
 	*ret_done = 0;
 	if (r < 0)
 		return ql_error_set(err, r, "a damaged table of contents");
+	d.left = len;
 	r = ql_span_decoder_new(&io, offset, &decoder, err);
 	if (r < 0)
 		return r;

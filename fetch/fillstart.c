@@ -20,6 +20,9 @@ void ql_lent_source_free(struct ql_lent_source *lent)
 
 static void spool_free(struct ql_fill_spool *s)
 {
+	/* Where it failed, others of its connections may hang. */
+	if (s->lent && s->lent->src)
+		s->lent->src->ops->cancel(s->lent->src);
 	ql_spool_free(s->spool);
 	ql_lent_source_free(s->lent);
 	free(s);
