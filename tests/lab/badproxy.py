@@ -69,7 +69,8 @@ class Wrong:
 
     def half(h, body, key):
         """Half of each range comes the first time, and the connection ends."""
-        if not first("half", *key) or len(body) < 1000:
+        # The rest of a range, asked for then, ends where it did.
+        if not first("half", key[0], key[1].split("-")[-1]):
             return body
         h.send(200 if key[1] == "-" else 206, body[:len(body) // 2],
                dict(h.fields), len(body))
