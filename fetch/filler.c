@@ -268,6 +268,9 @@ static void measure(struct ql_filler *f, uint64_t now)
 			4;
 	f->measured_bytes = f->stats.chunk_bytes;
 	f->measured_at = now;
+	/* Tables that are read through count as this process's memory. */
+	for (struct ql_fill_toc *t = f->tocs; t; t = t->next)
+		ql_toc_relax(t->toc);
 }
 
 /* Under the lock: ends waits, asks again for what failed meanwhile. */

@@ -12,7 +12,7 @@
 
 /* Bytes of a blob that are fetched although nobody wants them, where that
  * makes one request of two. */
-enum { GAP_MAX = 16 << 10, SPARE_MAX = 128 << 10 };
+enum { GAP_MAX = 16 << 10, SKIP_MAX = 4 << 10, SPARE_MAX = 128 << 10 };
 
 void ql_fill_queue_init(struct ql_fill_queue *q)
 {
@@ -132,35 +132,71 @@ static bool follows(const struct ql_fill_toc *toc,
 	       ret_span->offset <= before->offset + before->len + GAP_MAX;
 }
 
-/* Takes spans from first on, as far as they are queued and near; and behind
- * them a few that nobody asked for yet, up to spare_bytes of content in all:
- * small files that stand together are read together. */
+/* The next queued span that is near enough to read on to, although nobody
+ * wants what is between; 0: none.  It costs less than another request. */
+static uint32_t skip_to(const struct ql_fill_toc *toc,
+			const struct ql_toc_span *before, uint32_t i)
+{
+	uint64_t end = before->offset + before->len + SKIP_MAX;
+	struct ql_toc_span span;
+
+	for (; i < ql_toc_spans(toc->toc) && toc->state[i] != QL_SPAN_TAKEN;
+	     i++) {
+		if (ql_toc_span(toc->toc, i, &span) < 0 ||
+		    span.blob != before->blob || span.offset > end)
+			return 0;
+		if (is_queued(toc, i))
+			return i;
+	}
+	return 0;
+}
+
+/* How far the run goes on behind span i: what is queued, as far as max_bytes;
+ * what nobody asked for yet, up to spare_bytes of content in all (small files
+ * that stand together are read together).  i: no further. */
+static uint32_t run_next(const struct ql_fill_toc *toc,
+			 const struct ql_toc_span *before, uint32_t i,
+			 uint64_t left, uint64_t spare)
+{
+	struct ql_toc_span span;
+	uint32_t next = i + 1;
+
+	if (!follows(toc, before, next, &span))
+		return i;
+	if (is_queued(toc, next))
+		return span.len <= left ? next : i;
+	if (toc->state[next] == QL_SPAN_IDLE && span.raw_len <= spare)
+		return next;
+	next = skip_to(toc, before, next);
+	return next > 0 && SKIP_MAX <= left ? next : i;
+}
+
 static uint32_t run_take(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 			 uint32_t first, uint64_t max_bytes,
 			 uint64_t spare_bytes)
 {
-	struct ql_toc_span before, span;
-	uint64_t bytes, content;
-	uint32_t i = first;
+	uint64_t bytes = 0, content = 0;
+	uint32_t i = first, last = first;
 
-	if (ql_toc_span(toc->toc, first, &before) < 0) {
-		span_take(q, toc, first, 0);
-		return 1;
+	for (;;) {
+		struct ql_toc_span span;
+
+		for (; i <= last; i++) {
+			if (ql_toc_span(toc->toc, i, &span) < 0) {
+				span_take(q, toc, i, 0);
+				return i - first + 1;
+			}
+			span_take(q, toc, i, span.len);
+			bytes += span.len;
+			content += span.raw_len;
+		}
+		last = run_next(toc, &span, last,
+				bytes < max_bytes ? max_bytes - bytes : 0,
+				content < spare_bytes ? spare_bytes - content
+						      : 0);
+		if (last < i)
+			return last - first + 1;
 	}
-	bytes = before.len;
-	span_take(q, toc, first, before.len);
-	content = before.raw_len;
-	while (follows(toc, &before, i + 1, &span)) {
-		content += span.raw_len;
-		if (is_queued(toc, i + 1) ? bytes + span.len > max_bytes
-					  : toc->state[i + 1] != QL_SPAN_IDLE ||
-						    content > spare_bytes)
-			break;
-		span_take(q, toc, ++i, span.len);
-		bytes += span.len;
-		before = span;
-	}
-	return i - first + 1;
 }
 
 static bool take_at(struct ql_fill_queue *q, int p, uint64_t max_bytes,
