@@ -121,6 +121,7 @@ static void image_pass_end(struct ql_filler *f, struct ql_fill_image *image)
 	image->at_chunk = 0;
 	for (size_t i = 0; i < image->n_tocs; i++)
 		ql_toc_relax(image->tocs[i]->toc);
+	ql_store_relax(f->store);
 	if (image->missing == 0) {
 		image->rest = false;
 		image->here = true;

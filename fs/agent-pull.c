@@ -208,6 +208,7 @@ static void pull_run(struct ql_job *job)
 
 	/* A tree takes much memory while it is merged, and the agent stays. */
 	(void)malloc_trim(0);
+	ql_store_relax(pulls->store);
 
 	(void)pthread_mutex_lock(&pulls->lock);
 	unlist_locked(p);

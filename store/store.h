@@ -51,6 +51,10 @@ QL_DEFINE_CLEANUP(struct ql_store *, ql_store_close)
 const char *ql_store_root(const struct ql_store *store); /* borrowed */
 int ql_store_root_fd(const struct ql_store *store);	 /* borrowed */
 
+/* Tells the kernel that this process needs none of the catalogue's pages now;
+ * they stay in the page cache. */
+void ql_store_relax(const struct ql_store *store);
+
 /* -ENOSPC where fewer than `need` bytes are free beside the reserve that keeps
  * the catalogue writable. */
 int ql_store_need_space(const struct ql_store *store, uint64_t need,
