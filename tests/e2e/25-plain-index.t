@@ -83,3 +83,5 @@ ok "the store has no fault" "$QL" fsck
 
 ok "the image is removed" "$QL" rmi "$IMAGE"
 is "$(find "$STORE/layers" -type f)" "" "and with it the tables"
+
+done_testing
