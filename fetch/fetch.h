@@ -262,4 +262,6 @@ void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats);
 
 #include "fetch/push.h"
 
+#include "fetch/compose.h"
+
 #endif

@@ -24,6 +24,7 @@
 
 #include "store/base/base.h"
 #include "store/tarcut.h"
+#include "store/tarwrite.h"
 #include "store/toc.h"
 
 /* ---- the store ---- */
