@@ -6,7 +6,8 @@
  * in queues by urgency (fillqueue.c) for workers (filler.c).  A worker reads a
  * run of neighbouring spans of one blob in one request (fillsource.c), decodes
  * them (filldecode.c), cuts what comes out into chunks and puts each, once
- * verified, where it belongs (fillsink.c).  What has come is made durable and
+ * verified, where it belongs (fillsink.c); of a chunk that another run has the
+ * rest of, a piece is kept (fillpiece.c).  What has come is made durable and
  * named in batches (fillsettle.c).
  *
  * Locks: struct ql_filler has one, which protects everything that is not said
@@ -37,6 +38,8 @@ struct ql_fill_toc {
 	uint8_t *state;		  /* owned; a byte a span: enum ql_span_state */
 	uint64_t not_before;	  /* ns: after a failure, no fetch until then */
 	unsigned int failures;	  /* in a row */
+	unsigned int astray;	  /* the source that is asked first: the next,
+				   * after pieces that made no chunk */
 	bool hot; /* it knows parts of files: what no chunk covers is not
 		   * zeros, but to be had elsewhere */
 	unsigned int refs;
@@ -137,6 +140,8 @@ struct ql_filler {
 	uint64_t settle_since;		 /* ns; 0: nothing to settle */
 	struct ql_fill_sources *sources; /* owned; has its own lock */
 	struct ql_fill_spool *spools;	 /* owned */
+	struct ql_fill_piece *pieces;	 /* owned; newest first */
+	size_t n_pieces, piece_bytes;
 	struct ql_fill_stats stats;
 	struct ql_error last_error;
 	/* Contents that came whole, chunk by chunk, and were not what they are
@@ -266,9 +271,47 @@ int ql_fill_sink_new(struct ql_filler *f, struct ql_fill_toc *toc,
 void ql_fill_sink_free(struct ql_fill_sink *sink);
 QL_DEFINE_CLEANUP(struct ql_fill_sink *, ql_fill_sink_free)
 /* What follows lies at raw.  -EBADMSG: a chunk is not what it should be. */
-void ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw);
+int ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw,
+		      struct ql_error *err);
 int ql_fill_sink_write(struct ql_fill_sink *sink, const void *data, size_t len,
 		       struct ql_error *err);
+/* Nothing follows: of a chunk that is not at its end, a piece is kept. */
+int ql_fill_sink_end(struct ql_fill_sink *sink, struct ql_error *err);
+/* After -EBADMSG: the raw position from which on what was written is not to be
+ * trusted. */
+uint64_t ql_fill_sink_bad(const struct ql_fill_sink *sink);
+
+/* ---- fillpiece.c: parts of chunks, not verified ---- */
+
+struct ql_fill_piece {
+	struct ql_fill_piece *next;
+	const struct ql_fill_toc *toc; /* borrowed; drops them when it goes */
+	uint32_t file;		       /* the chunk: */
+	uint64_t offset;
+	uint32_t len;
+	struct ql_extents have; /* owned */
+	char *data;		/* owned; all of the chunk's size */
+};
+/* -ENOMEM. */
+int ql_fill_piece_new(struct ql_fill_toc *toc, const struct ql_toc_chunk *chunk,
+		      struct ql_fill_piece **ret_piece);
+void ql_fill_piece_free(struct ql_fill_piece *piece);
+bool ql_fill_piece_is_whole(const struct ql_fill_piece *piece);
+/* Adds what another of the same chunk has.  -ENOMEM. */
+int ql_fill_piece_merge(struct ql_fill_piece *piece,
+			const struct ql_fill_piece *other);
+/* All under the lock: out of the table (NULL: there is none), owned by the
+ * caller; into it, when none of the chunk is there (taken). */
+struct ql_fill_piece *ql_fill_piece_take(struct ql_filler *f,
+					 const struct ql_fill_toc *toc,
+					 const struct ql_toc_chunk *chunk);
+void ql_fill_piece_put(struct ql_filler *f, struct ql_fill_piece *piece);
+/* Those of a table that goes; NULL: all. */
+void ql_fill_pieces_drop(struct ql_filler *f, const struct ql_fill_toc *toc);
+/* Asks for the spans of a chunk, but for what a piece has. */
+int ql_fill_chunk_ask(struct ql_filler *f, struct ql_fill_toc *toc,
+		      const struct ql_toc_chunk *chunk,
+		      enum ql_fill_priority priority);
 
 /* ---- filldecode.c ---- */
 

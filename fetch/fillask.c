@@ -60,22 +60,15 @@ static int ask_some(struct ql_filler *f, struct ql_fill_toc *toc, uint32_t *at)
 		end = *at + LOOKS;
 	for (; *at < end && r >= 0; ++*at) {
 		struct ql_toc_chunk chunk;
-		uint32_t index, first, last;
+		uint32_t index;
 
 		r = ql_toc_ordered(toc->toc, *at, &index);
 		if (r == 0)
 			r = ql_toc_chunk(toc->toc, index, &chunk);
 		if (r == 0)
 			r = ql_fill_chunk_missing(f, toc, &chunk);
-		if (r <= 0)
-			continue;
-		r = ql_toc_span_at(toc->toc, chunk.raw, &first);
-		if (r == 0)
-			r = ql_toc_span_at(toc->toc, chunk.raw + chunk.len - 1,
-					   &last);
-		if (r == 0)
-			r = ql_fill_queue_add(&f->queue, toc, first, last,
-					      QL_FILL_PREFETCH);
+		if (r > 0)
+			r = ql_fill_chunk_ask(f, toc, &chunk, QL_FILL_PREFETCH);
 	}
 	(void)pthread_cond_broadcast(&f->work);
 	return r < 0 ? r : 0;

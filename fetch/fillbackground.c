@@ -42,20 +42,12 @@ static int chunk_ask(struct ql_filler *f, struct ql_fill_toc *toc,
 		     const struct ql_toc_chunk *chunk)
 {
 	struct ql_toc_file entry;
-	uint32_t first, last;
 	int r = ql_toc_file(toc->toc, chunk->file, &entry);
 
-	if (r == 0 && ql_fill_file_is_bad(f, &entry.digest))
+	if (r < 0 || ql_fill_file_is_bad(f, &entry.digest))
 		return 0;
-	if (r == 0)
-		r = ql_toc_span_at(toc->toc, chunk->raw, &first);
-	if (r == 0)
-		r = ql_toc_span_at(toc->toc, chunk->raw + chunk->len - 1,
-				   &last);
-	if (r < 0)
-		return 0;
-	return ql_fill_queue_add(&f->queue, toc, first, last,
-				 QL_FILL_BACKGROUND);
+	r = ql_fill_chunk_ask(f, toc, chunk, QL_FILL_BACKGROUND);
+	return r == -EBADMSG ? 0 : r;
 }
 
 /* Files that are zeros alone have no chunk to come with: opened, they are all

@@ -78,11 +78,43 @@ static int run_decode(struct decode *d, const struct ql_fill_run *run,
 		if (r < 0)
 			return ql_error_set(err, r,
 					    "a damaged table of contents");
-		ql_fill_sink_seek(d->sink, span.raw);
-		r = ql_span_decode(decoder, &span, err);
+		r = ql_fill_sink_seek(d->sink, span.raw, err);
+		if (r == 0)
+			r = ql_span_decode(decoder, &span, err);
 		if (r == 0)
 			++*ret_done;
 	}
+	return r;
+}
+
+/* A chunk that was not right began in a span that went through: that one did
+ * not, and another source is to have the whole chunk. */
+static uint32_t run_rewind(const struct ql_fill_run *run, uint32_t done,
+			   uint64_t bad)
+{
+	struct ql_toc_span span;
+
+	while (done > 0 &&
+	       ql_toc_span(run->toc->toc, run->first + done - 1, &span) == 0 &&
+	       span.raw + span.raw_len > bad)
+		done--;
+	return done;
+}
+
+/* Of what broke off for another reason, what came is right as far as it
+ * goes. */
+static int run_finish(struct decode *d, const struct ql_fill_run *run, int r,
+		      uint32_t *ret_done, struct ql_error *err)
+{
+	struct ql_error other = QL_ERROR_INIT;
+
+	if (r == 0)
+		r = ql_fill_sink_end(d->sink, err);
+	else if (r != -EBADMSG)
+		(void)ql_fill_sink_end(d->sink, &other);
+	if (r == -EBADMSG)
+		*ret_done =
+			run_rewind(run, *ret_done, ql_fill_sink_bad(d->sink));
 	return r;
 }
 
@@ -108,5 +140,5 @@ int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,
 		return r;
 	r = run_decode(&d, run, decoder, ret_done, err);
 	ql_span_decoder_free(decoder);
-	return r;
+	return run_finish(&d, run, r, ret_done, err);
 }

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -88,18 +89,21 @@ static int run_from(struct ql_filler *f, struct ql_fill_run *run,
 	return r;
 }
 
-static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
+/* The sources from..to - 1, one after another, for what is left of the run.
+ * *last: what failed last.  How many there were. */
+static unsigned int run_sources(struct ql_filler *f, struct ql_fill_run *run,
+				unsigned int from, unsigned int to, int *last)
 {
 	struct ql_error err = QL_ERROR_INIT;
-	int last = -ENXIO;
+	unsigned int source = from;
 
-	for (unsigned int source = 0; run->n > 0; source++) {
+	for (; run->n > 0 && source < to; source++) {
 		int r = run_from(f, run, source, &err);
 
 		if (r == -ENXIO)
 			break;
 		if (r < 0) {
-			last = r;
+			*last = r;
 			(void)pthread_mutex_lock(&f->lock);
 			f->last_error = err;
 			(void)pthread_mutex_unlock(&f->lock);
@@ -109,6 +113,24 @@ static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
 		if (is_local(r) || r == -ECANCELED)
 			break;
 	}
+	return source - from;
+}
+
+static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
+{
+	unsigned int first;
+	int last = -ENXIO;
+
+	(void)pthread_mutex_lock(&f->lock);
+	first = run->toc->astray;
+	(void)pthread_mutex_unlock(&f->lock);
+	if (run_sources(f, run, first, UINT_MAX, &last) == 0 && run->n > 0) {
+		(void)pthread_mutex_lock(&f->lock);
+		run->toc->astray = 0; /* there are not as many */
+		(void)pthread_mutex_unlock(&f->lock);
+	}
+	if (run->n > 0 && first > 0 && !is_local(last) && last != -ECANCELED)
+		(void)run_sources(f, run, 0, first, &last);
 	return run->n > 0 ? last : 0;
 }
 
@@ -452,6 +474,7 @@ void ql_filler_free(struct ql_filler *f)
 		ql_fill_image_close(f->images);
 	ql_fill_spools_free(f);
 	ql_fill_queue_release(&f->queue);
+	ql_fill_pieces_drop(f, NULL);
 	ql_fill_tocs_sweep(f);
 	ql_fill_sources_free(f->sources);
 	free(f->threads);

@@ -277,21 +277,6 @@ static bool place_covers(const struct ql_fill_file *file,
 	return pos >= end || ql_extents_have(&file->have, pos, end);
 }
 
-static int chunk_want(struct ql_filler *f, struct ql_fill_toc *toc,
-		      const struct ql_toc_chunk *chunk,
-		      enum ql_fill_priority priority)
-{
-	uint32_t first, last;
-	int r = ql_toc_span_at(toc->toc, chunk->raw, &first);
-
-	if (r == 0)
-		r = ql_toc_span_at(toc->toc, chunk->raw + chunk->len - 1,
-				   &last);
-	if (r < 0)
-		return -EBADMSG;
-	return ql_fill_queue_add(&f->queue, toc, first, last, priority);
-}
-
 /* hot: where parts of it are nearer, or NULL. */
 static int place_want(struct ql_filler *f, const struct ql_fill_file *file,
 		      const struct ql_fill_place *place,
@@ -313,7 +298,7 @@ static int place_want(struct ql_filler *f, const struct ql_fill_file *file,
 		if (ql_fill_file_has(file, from, to - from) ||
 		    (hot && place_covers(file, hot, from, to)))
 			continue;
-		r = chunk_want(f, place->toc, &chunk, priority);
+		r = ql_fill_chunk_ask(f, place->toc, &chunk, priority);
 	}
 	return r == -ENOENT ? 0 : r;
 }
@@ -371,7 +356,7 @@ bool ql_fill_file_waits_for(const struct ql_fill_waiter *w,
 {
 	const struct ql_fill_place *place = NULL;
 	struct ql_toc_chunk chunk;
-	uint32_t span;
+	uint32_t first, last;
 
 	for (unsigned int i = 0; i < w->file->n_places; i++)
 		if (w->file->places[i].toc == run->toc)
@@ -381,8 +366,10 @@ bool ql_fill_file_waits_for(const struct ql_fill_waiter *w,
 	for (uint32_t i = chunk_from(place, w->offset);
 	     place_chunk(place, i, w->offset + w->len, &chunk) == 0; i++) {
 		if (!ql_fill_file_has(w->file, chunk.offset, chunk.len) &&
-		    ql_toc_span_at(run->toc->toc, chunk.raw, &span) == 0 &&
-		    span >= run->first && span - run->first < run->n)
+		    ql_toc_span_at(run->toc->toc, chunk.raw, &first) == 0 &&
+		    ql_toc_span_at(run->toc->toc, chunk.raw + chunk.len - 1,
+				   &last) == 0 &&
+		    last >= run->first && first < run->first + run->n)
 			return true;
 	}
 	return false;

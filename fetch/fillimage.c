@@ -23,6 +23,7 @@ void ql_fill_tocs_sweep(struct ql_filler *f)
 			continue;
 		}
 		*p = toc->next;
+		ql_fill_pieces_drop(f, toc);
 		ql_toc_close(toc->toc);
 		free(toc->state);
 		free(toc);

@@ -8,6 +8,9 @@
  * A file of many chunks gets nothing that was not verified: parts of it may be
  * there already, and being read, that a damaged chunk of another table of
  * contents overlaps.
+ *
+ * Where the first bytes are in the middle of a chunk, or the last ones are,
+ * what there is of it joins the pieces that other runs leave.
  */
 #include "fetch/fill-private.h"
 
@@ -15,7 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER_MAX = 4 << 20 }; /* a larger chunk waits in a scratch file */
+/* A larger chunk waits in a scratch file, and leaves no pieces. */
+enum { BUFFER_MAX = 4 << 20 };
 
 struct ql_fill_sink {
 	struct ql_filler *f;	  /* borrowed */
@@ -23,10 +27,13 @@ struct ql_fill_sink {
 	struct ql_hasher *hasher; /* owned */
 	uint64_t raw;		  /* of the next byte */
 	uint32_t next;		  /* in raw order: the next chunk to begin */
+	bool amid;		  /* `next` may be entered in its middle */
+	uint64_t bad;		  /* raw position, or UINT64_MAX */
 
 	bool active; /* a chunk has begun */
 	struct ql_toc_chunk chunk;
-	uint32_t done;		   /* bytes of it */
+	uint32_t first;		   /* byte of it that came here */
+	uint32_t done;		   /* its next byte */
 	struct ql_fill_file *file; /* one reference; NULL: passed over */
 	int fd;			   /* where it goes */
 	bool single;		   /* fd is this sink's own */
@@ -50,6 +57,7 @@ int ql_fill_sink_new(struct ql_filler *f, struct ql_fill_toc *toc,
 	s->toc = toc;
 	s->fd = -1;
 	s->scratch = -1;
+	s->bad = UINT64_MAX;
 	*ret_sink = s;
 	return 0;
 }
@@ -81,15 +89,6 @@ void ql_fill_sink_free(struct ql_fill_sink *sink)
 	ql_hasher_free(sink->hasher);
 	free(sink->buf);
 	free(sink);
-}
-
-void ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw)
-{
-	if (sink->raw == raw && sink->active)
-		return; /* the chunk goes on in the next span */
-	chunk_drop(sink);
-	sink->raw = raw;
-	sink->next = ql_toc_order_from(sink->toc->toc, raw);
 }
 
 /* Under the lock: whether all of the content is this one chunk. */
@@ -170,23 +169,27 @@ static int chunk_room(struct ql_fill_sink *s, struct ql_error *err)
 	return s->buf ? 0 : ql_error_nomem(err);
 }
 
+static int single_room(struct ql_fill_sink *s, struct ql_error *err)
+{
+	int r = ql_store_need_space(s->f->store, s->chunk.len, err);
+
+	return r < 0 ? r
+		     : ql_object_scratch(s->f->store, &s->file->digest, &s->fd,
+					 err);
+}
+
 static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
 {
 	int r;
 
 	s->active = true;
-	s->done = 0;
+	s->done = s->first;
 	r = chunk_lookup(s, err);
 	if (r < 0 || !s->file)
 		return r;
 	if (ql_hasher_reset(s->hasher) < 0)
 		return ql_error_nomem(err);
-	if (!s->single)
-		return chunk_room(s, err);
-	r = ql_store_need_space(s->f->store, s->chunk.len, err);
-	return r < 0 ? r
-		     : ql_object_scratch(s->f->store, &s->file->digest, &s->fd,
-					 err);
+	return s->single ? single_room(s, err) : chunk_room(s, err);
 }
 
 static int write_at(const struct ql_fill_sink *s, int fd, const char *data,
@@ -266,10 +269,111 @@ static int chunk_accept(struct ql_fill_sink *s)
 	return r < 0 ? -ENOMEM : 0;
 }
 
+/* What the chunk must be: nobody hashes what is whole with one again. */
+static const struct ql_digest *chunk_digest(const struct ql_fill_sink *s)
+{
+	return s->single ? &s->file->digest : &s->chunk.digest;
+}
+
+static int chunk_refuse(struct ql_fill_sink *s, bool of_pieces,
+			struct ql_error *err)
+{
+	char digest[QL_DIGEST_TEXT + 1];
+
+	(void)pthread_mutex_lock(&s->f->lock);
+	s->f->stats.bad_chunks++;
+	s->toc->astray += of_pieces;
+	(void)pthread_mutex_unlock(&s->f->lock);
+	s->bad = s->chunk.raw + s->first;
+	return ql_error_set(err, -EBADMSG, "a chunk is not of its digest %s",
+			    ql_digest_text(chunk_digest(s), digest));
+}
+
+/* ---- pieces ---- */
+
+/* What came here, as a piece. */
+static int part_take(const struct ql_fill_sink *s, struct ql_fill_piece *p,
+		     struct ql_error *err)
+{
+	size_t n = s->done - s->first;
+	ssize_t got = (ssize_t)n;
+
+	if (s->single)
+		got = ql_pread_full(s->fd, p->data + s->first, n, s->first);
+	else
+		memcpy(p->data + s->first, s->buf + s->first, n);
+	if (got != (ssize_t)n)
+		return ql_error_errno(err, got < 0 ? (int)got : -EIO,
+				      "read from %s",
+				      ql_store_root(s->f->store));
+	return ql_extents_add(&p->have, s->first, s->done) < 0
+		       ? ql_error_nomem(err)
+		       : 0;
+}
+
+/* Adds what others have.  Until it is whole it stays with them: *p is NULL
+ * then. */
+static int part_join(struct ql_fill_sink *s, struct ql_fill_piece **p,
+		     struct ql_error *err)
+{
+	while (*p && !ql_fill_piece_is_whole(*p)) {
+		struct ql_fill_piece *other;
+		int r = 0;
+
+		(void)pthread_mutex_lock(&s->f->lock);
+		other = ql_fill_piece_take(s->f, s->toc, &s->chunk);
+		if (!other)
+			ql_fill_piece_put(s->f, ql_take_ptr(*p));
+		(void)pthread_mutex_unlock(&s->f->lock);
+		if (other)
+			r = ql_fill_piece_merge(*p, other);
+		ql_fill_piece_free(other);
+		if (r < 0)
+			return ql_error_nomem(err);
+	}
+	return 0;
+}
+
+static int part_whole(struct ql_fill_sink *s, const struct ql_fill_piece *p,
+		      struct ql_error *err)
+{
+	struct ql_digest d;
+	int r;
+
+	if (ql_digest_of(p->data, p->len, &d) < 0)
+		return ql_error_nomem(err);
+	if (!ql_digest_equal(&d, chunk_digest(s)))
+		return chunk_refuse(s, true, err);
+	r = write_at(s, s->fd, p->data, p->len, s->single ? 0 : s->chunk.offset,
+		     err);
+	if (r == 0 && chunk_accept(s) < 0)
+		r = ql_error_nomem(err);
+	return r;
+}
+
+/* The chunk's beginning, or its end, comes elsewhere. */
+static int chunk_part(struct ql_fill_sink *s, struct ql_error *err)
+{
+	struct ql_fill_piece *p = NULL;
+	int r;
+
+	if (!s->file || s->done == s->first || s->chunk.len > BUFFER_MAX)
+		return 0;
+	if (ql_fill_piece_new(s->toc, &s->chunk, &p) < 0)
+		return ql_error_nomem(err);
+	r = part_take(s, p, err);
+	if (r == 0)
+		r = part_join(s, &p, err);
+	if (r == 0 && p)
+		r = part_whole(s, p, err);
+	ql_fill_piece_free(p);
+	return r;
+}
+
+/* ---- chunks ---- */
+
 static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 {
-	const struct ql_digest *want = &s->chunk.digest;
-	char digest[QL_DIGEST_TEXT + 1];
 	struct ql_digest d;
 	int r;
 
@@ -277,24 +381,18 @@ static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 		s->active = false;
 		return 0;
 	}
-	/* Nobody hashes what is whole with one chunk again. */
-	if (s->single)
-		want = &s->file->digest;
-	ql_hasher_final(s->hasher, &d);
-	if (ql_digest_equal(&d, want)) {
-		r = chunk_keep(s, err);
-		if (r == 0 && chunk_accept(s) < 0)
-			r = ql_error_nomem(err);
+	if (s->first > 0) {
+		r = chunk_part(s, err);
 		chunk_drop(s);
 		return r;
 	}
-	(void)pthread_mutex_lock(&s->f->lock);
-	s->f->stats.bad_chunks++;
-	(void)pthread_mutex_unlock(&s->f->lock);
-	(void)ql_digest_text(want, digest);
+	ql_hasher_final(s->hasher, &d);
+	r = ql_digest_equal(&d, chunk_digest(s)) ? chunk_keep(s, err)
+						 : chunk_refuse(s, false, err);
+	if (r == 0 && chunk_accept(s) < 0)
+		r = ql_error_nomem(err);
 	chunk_drop(s);
-	return ql_error_set(err, -EBADMSG, "a chunk is not of its digest %s",
-			    digest);
+	return r;
 }
 
 static int chunk_write(struct ql_fill_sink *s, const char *data, size_t len,
@@ -302,13 +400,21 @@ static int chunk_write(struct ql_fill_sink *s, const char *data, size_t len,
 {
 	if (!s->file)
 		return 0;
-	ql_hasher_update(s->hasher, data, len);
+	if (s->first == 0)
+		ql_hasher_update(s->hasher, data, len);
 	if (s->single)
 		return write_at(s, s->fd, data, len, s->done, err);
 	if (s->scratch >= 0)
 		return write_at(s, s->scratch, data, len, s->done, err);
 	memcpy(s->buf + s->done, data, len);
 	return 0;
+}
+
+/* Its start lies in front of what was sought. */
+static bool chunk_is_amid(const struct ql_fill_sink *s)
+{
+	return s->amid && s->chunk.raw + s->chunk.len > s->raw &&
+	       s->chunk.len <= BUFFER_MAX;
 }
 
 /* The chunk that the next byte belongs to begins, or how many bytes there are
@@ -321,19 +427,22 @@ static int sink_advance(struct ql_fill_sink *s, uint64_t *ret_skip,
 	int r;
 
 	*ret_skip = UINT64_MAX;
-	for (; s->next < ql_toc_chunks(toc); s->next++) {
+	for (; s->next < ql_toc_chunks(toc); s->next++, s->amid = false) {
 		r = ql_toc_ordered(toc, s->next, &index);
 		if (r == 0)
 			r = ql_toc_chunk(toc, index, &s->chunk);
 		if (r < 0)
 			return ql_error_set(err, r,
 					    "table of contents: damaged");
-		if (s->chunk.raw < s->raw)
+		if (s->chunk.raw < s->raw && !chunk_is_amid(s))
 			continue; /* its start was not seen */
-		*ret_skip = s->chunk.raw - s->raw;
-		if (*ret_skip > 0)
+		if (s->chunk.raw > s->raw) {
+			*ret_skip = s->chunk.raw - s->raw;
 			return 0;
+		}
+		s->first = (uint32_t)(s->raw - s->chunk.raw);
 		s->next++;
+		s->amid = false;
 		return chunk_begin(s, err);
 	}
 	return 0;
@@ -377,4 +486,32 @@ int ql_fill_sink_write(struct ql_fill_sink *sink, const void *data, size_t len,
 	if (r < 0)
 		chunk_drop(sink);
 	return r;
+}
+
+int ql_fill_sink_end(struct ql_fill_sink *sink, struct ql_error *err)
+{
+	int r = sink->active ? chunk_part(sink, err) : 0;
+
+	chunk_drop(sink);
+	return r;
+}
+
+int ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw,
+		      struct ql_error *err)
+{
+	int r;
+
+	if (sink->raw == raw && sink->active)
+		return 0; /* the chunk goes on in the next span */
+	r = ql_fill_sink_end(sink, err);
+	sink->raw = raw;
+	sink->next = ql_toc_order_from(sink->toc->toc, raw);
+	sink->amid = sink->next > 0;
+	sink->next -= sink->amid;
+	return r;
+}
+
+uint64_t ql_fill_sink_bad(const struct ql_fill_sink *sink)
+{
+	return sink->active ? sink->chunk.raw + sink->first : sink->bad;
 }

@@ -49,26 +49,6 @@ make_image "$TMP/oci" t "$TMP/base.tar:gzip" "$TMP/top.tar:gzip" \
 SRC=oci:$TMP/oci:t
 REGISTRY_ACCESS=1 start_registry
 
-# What the registry has sent of blobs since the last mark.
-MARK=0
-mark()
-{
-	sleep 0.1
-	MARK=$(wc -l <"$TMP/registry.log")
-}
-sent()
-{
-	sleep 0.1
-	tail -n "+$((MARK + 1))" "$TMP/registry.log" | awk '
-		/"GET [^ ]*\/blobs\// && $9 ~ /^20/ { n += $10 } END { print n + 0 }'
-}
-# The bytes of all blobs of an image.
-size()
-{
-	curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' \
-		"http://$REGISTRY/v2/lab/manifests/$1" |
-		jq '[.layers[].size] | add'
-}
 sums()
 {
 	(cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum)

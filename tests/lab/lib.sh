@@ -278,6 +278,28 @@ start_registry()
 	bail "docker-registry: $(cat "$TMP/$name.log")"
 }
 
+# Of a registry that logs requests: what it has sent of blobs since the last
+# mark.
+MARK=0
+mark()
+{
+	sleep 0.1
+	MARK=$(wc -l <"$TMP/registry.log")
+}
+sent()
+{
+	sleep 0.1
+	tail -n "+$((MARK + 1))" "$TMP/registry.log" | awk '
+		/"GET [^ ]*\/blobs\// && $9 ~ /^20/ { n += $10 } END { print n + 0 }'
+}
+# The bytes of all layers of lab:TAG.
+size()
+{
+	curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' \
+		"http://$REGISTRY/v2/lab/manifests/$1" |
+		jq '[.layers[].size] | add'
+}
+
 # ---- images ----
 
 # make_image DIR TAG TAR[:HOW]...: an image in an OCI folder (ocilayout.py).

@@ -29,26 +29,27 @@ struct sinks {
 };
 
 /* A table with the file alone, in chunks of so many bytes. */
-static void table_init(const struct sinks *t, struct table *table, size_t cut)
+static void table_init_len(const struct sinks *t, struct table *table,
+			   size_t len, size_t cut)
 {
 	const struct ql_digest blob = { .bytes = { 1 } };
-	struct ql_toc_span span = { .len = LEN, .raw_len = LEN };
+	struct ql_toc_span span = { .len = len, .raw_len = len };
 	struct ql_toc_writer *w;
 	uint64_t raw;
 
 	ql_buf_init(&table->buf, 1 << 20);
 	assert_int_equal(ql_toc_writer_new(&w, NULL), 0);
-	assert_int_equal(ql_toc_writer_blob(w, &blob, LEN, QL_CODEC_NONE, NULL),
+	assert_int_equal(ql_toc_writer_blob(w, &blob, len, QL_CODEC_NONE, NULL),
 			 0);
 	assert_int_equal(ql_toc_writer_span(w, &span, &raw, NULL), 0);
-	assert_int_equal(ql_toc_writer_file(w, &t->digest, LEN, NULL), 0);
-	for (size_t at = 0; at < LEN; at += cut) {
-		size_t n = LEN - at < cut ? LEN - at : cut;
+	assert_int_equal(ql_toc_writer_file(w, &t->digest, len, NULL), 0);
+	for (size_t at = 0; at < len; at += cut) {
+		size_t n = len - at < cut ? len - at : cut;
 		struct ql_digest d;
 
 		assert_int_equal(ql_digest_of(t->data + at, n, &d), 0);
 		assert_int_equal(ql_toc_writer_chunk(w, at, (uint32_t)n, at,
-						     n == LEN ? NULL : &d,
+						     n == len ? NULL : &d,
 						     NULL),
 				 0);
 	}
@@ -58,6 +59,11 @@ static void table_init(const struct sinks *t, struct table *table, size_t cut)
 					 &table->toc.toc, NULL),
 			 0);
 	table->toc.refs = 1;
+}
+
+static void table_init(const struct sinks *t, struct table *table, size_t cut)
+{
+	table_init_len(t, table, LEN, cut);
 }
 
 static void table_release(struct table *table)
@@ -115,8 +121,10 @@ static int pour(struct sinks *t, struct table *table, const char *data,
 	int r;
 
 	assert_int_equal(ql_fill_sink_new(t->f, &table->toc, &sink, NULL), 0);
-	ql_fill_sink_seek(sink, from);
+	assert_int_equal(ql_fill_sink_seek(sink, from, NULL), 0);
 	r = ql_fill_sink_write(sink, data + from, (size_t)(to - from), NULL);
+	if (r == 0)
+		r = ql_fill_sink_end(sink, NULL);
 	ql_fill_sink_free(sink);
 	return r;
 }
@@ -189,7 +197,7 @@ static void one_that_became_many_meanwhile_counts_for_nothing(void **state)
 	struct ql_fill_sink *sink;
 
 	assert_int_equal(ql_fill_sink_new(t->f, &t->whole.toc, &sink, NULL), 0);
-	ql_fill_sink_seek(sink, 0);
+	assert_int_equal(ql_fill_sink_seek(sink, 0, NULL), 0);
 	assert_int_equal(ql_fill_sink_write(sink, t->data, 1000, NULL), 0);
 	assert_int_equal(pour(t, &t->small, t->data, 0, 200000), 0);
 	assert_int_equal(
@@ -232,6 +240,104 @@ static void a_file_of_another_digest_is_refused(void **state)
 	table_release(&lie);
 }
 
+/* Pours the raw space in runs that end anywhere, in any order. */
+static int pour_runs(struct sinks *t, struct table *table, const char *data,
+		     const uint64_t *cuts, const unsigned int *order, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = pour(t, table, data, cuts[order[i]], cuts[order[i] + 1]);
+	return r;
+}
+
+static void a_chunk_comes_in_pieces(void **state)
+{
+	static const uint64_t cuts[] = { 0,	  150000,  150001,
+					 1000000, 1010000, LEN };
+	static const unsigned int order[] = { 4, 0, 2, 3, 1 };
+	struct sinks *t = *state;
+	struct ql_fill_file *file = open_by(t, &t->small);
+	struct ql_fill_stats stats;
+
+	assert_int_equal(pour_runs(t, &t->small, t->data, cuts, order, 5), 0);
+	check(t, file, 0, LEN);
+	assert_true(ql_fill_file_has(file, 0, LEN));
+	assert_int_equal(t->f->n_pieces, 0);
+	ql_filler_stats(t->f, &stats);
+	/* None came twice. */
+	assert_int_equal(stats.chunk_bytes, LEN);
+	ql_fill_close(t->f, file);
+	assert_int_equal(ql_fill_flush(t->f, NULL), 0);
+	assert_true(ql_object_here(t->lab.to.store, &t->digest));
+}
+
+/* What is one chunk, too, if it is not large. */
+static void the_only_chunk_comes_in_pieces(void **state)
+{
+	static const uint64_t cuts[] = { 0, 1 << 20, 2 << 20, 3 << 20 };
+	static const unsigned int order[] = { 2, 0, 1 };
+	struct sinks *t = *state;
+	struct table table;
+	struct ql_fill_file *file;
+	struct ql_digest large = t->digest;
+
+	assert_int_equal(ql_digest_of(t->data, 3 << 20, &t->digest), 0);
+	table_init_len(t, &table, 3 << 20, 3 << 20);
+	file = open_by(t, &table);
+	assert_int_equal(pour_runs(t, &table, t->data, cuts, order, 3), 0);
+	check(t, file, 0, 3 << 20);
+	assert_int_equal(t->f->n_pieces, 0);
+	ql_fill_close(t->f, file);
+	assert_int_equal(ql_fill_flush(t->f, NULL), 0);
+	table_release(&table);
+	t->digest = large;
+}
+
+static void a_wrong_piece_is_forgotten(void **state)
+{
+	struct sinks *t = *state;
+	struct ql_fill_file *file = open_by(t, &t->small);
+	struct ql_fill_stats stats;
+
+	assert_int_equal(pour(t, &t->small, t->wrong, 0, 40000), 0);
+	assert_int_equal(t->f->n_pieces, 1);
+	assert_int_equal(pour(t, &t->small, t->data, 40000, 100000), -EBADMSG);
+	assert_int_equal(t->f->n_pieces, 0);
+	assert_int_equal(t->small.toc.astray, 1);
+	assert_false(ql_fill_file_has(file, 0, 100000));
+	ql_filler_stats(t->f, &stats);
+	assert_int_equal(stats.bad_chunks, 1);
+	assert_int_equal(pour(t, &t->small, t->data, 40000, 100000), 0);
+	assert_int_equal(pour(t, &t->small, t->data, 0, 50000), 0);
+	check(t, file, 0, 100000);
+	ql_fill_close(t->f, file);
+}
+
+static void pieces_are_few(void **state)
+{
+	struct sinks *t = *state;
+	struct ql_fill_file *file = open_by(t, &t->large);
+	struct table table;
+
+	/* Of chunks that are too large there are none. */
+	assert_int_equal(pour(t, &t->large, t->data, 0, 1 << 20), 0);
+	assert_int_equal(t->f->n_pieces, 0);
+	ql_fill_close(t->f, file);
+	table_init(t, &table, 4096);
+	file = open_by(t, &table);
+	for (uint64_t at = 0; at + 4096 < LEN; at += 4096)
+		assert_int_equal(pour(t, &table, t->data, at, at + 100), 0);
+	assert_in_range(t->f->n_pieces, 2, 1000);
+	assert_in_range(t->f->piece_bytes, 4096, 16 << 20);
+	ql_fill_close(t->f, file);
+	assert_int_equal(ql_fill_flush(t->f, NULL), 0);
+	ql_fill_pieces_drop(t->f, &table.toc);
+	assert_int_equal(t->f->n_pieces, 0);
+	assert_int_equal(t->f->piece_bytes, 0);
+	table_release(&table);
+}
+
 /* Its image was removed: those who have it open read on, and it comes anew. */
 static void what_was_removed_comes_again(void **state)
 {
@@ -261,6 +367,10 @@ int main(void)
 		TEST(one_that_became_many_meanwhile_counts_for_nothing),
 		TEST(a_file_of_another_digest_is_refused),
 		TEST(what_was_removed_comes_again),
+		TEST(a_chunk_comes_in_pieces),
+		TEST(the_only_chunk_comes_in_pieces),
+		TEST(a_wrong_piece_is_forgotten),
+		TEST(pieces_are_few),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
