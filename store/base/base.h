@@ -15,5 +15,6 @@
 #include "store/base/json.h"
 #include "store/base/log.h"
 #include "store/base/stream.h"
+#include "store/base/utf8.h"
 
 #endif
