@@ -12,7 +12,6 @@
 #include "refactor/refactor-private.h"
 
 enum {
-	PATH_LEN_MAX = QL_ROOT_DEPTH_MAX * (NAME_MAX + 1),
 	VALUE_SHOWN = 64, /* bytes of an xattr */
 };
 
@@ -416,7 +415,7 @@ int ql_root_compare(struct ql_root *a, struct ql_root *b, unsigned int flags,
 	};
 	int r = 0;
 
-	ql_buf_init(&c.path, PATH_LEN_MAX);
+	ql_buf_init(&c.path, QL_PATHS_DEEP);
 	c.links_a = ql_hardlinks_new();
 	c.links_b = ql_hardlinks_new();
 	if (!c.links_a || !c.links_b)

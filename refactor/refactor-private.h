@@ -8,7 +8,20 @@
 
 #include <limits.h>
 
+#include "refactor/cover.h"
+#include "refactor/imagesets.h"
+#include "refactor/inventory.h"
+#include "refactor/plan.h"
 #include "refactor/refactor.h"
+
+enum { QL_PATHS_DEEP = QL_ROOT_DEPTH_MAX * (NAME_MAX + 1) }; /* bytes */
+
+/* "." or "..", which trees list too. */
+static inline bool ql_dirent_is_dots(const struct ql_dirent *e)
+{
+	return (e->len == 1 && e->name[0] == '.') ||
+	       (e->len == 2 && e->name[0] == '.' && e->name[1] == '.');
+}
 
 /* ---- roots: roottree.c, rootdir.c ---- */
 

@@ -99,8 +99,7 @@ static int tree_next(struct ql_rootpos *pos, struct ql_error *err)
 		r = ql_tree_readdir(p->tree, &p->dir, &p->offset, &e);
 		if (r <= 0)
 			return r < 0 ? damaged(err, r) : 0;
-	} while ((e.len == 1 && e.name[0] == '.') ||
-		 (e.len == 2 && memcmp(e.name, "..", 2) == 0));
+	} while (ql_dirent_is_dots(&e));
 	r = ql_tree_inode(p->tree, e.nid, &p->at);
 	if (r < 0)
 		return damaged(err, r);
