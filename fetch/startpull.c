@@ -157,16 +157,21 @@ static int start_record(struct ql_store *store, const struct ql_ref *ref,
 }
 
 /* Where its parts are to be had later on: they are told before the image is
- * recorded, which makes both durable. */
+ * recorded. */
 static int start_sources(struct ql_store *store, const char *repository,
-			 const struct ql_resolved *resolved,
+			 const struct ql_manifest *manifest,
 			 const struct ql_start_ref *start, struct ql_error *err)
 {
-	int r = ql_blob_sources_add(store, &start->blob, 1, repository, err);
+	_cleanup_free_ struct ql_digest *blobs =
+		calloc(manifest->n_layers + 1UL, sizeof(*blobs));
 
-	return r < 0 ? r
-		     : ql_pull_sources(store, repository, &resolved->manifest,
-				       err);
+	if (!blobs)
+		return ql_error_nomem(err);
+	for (uint32_t i = 0; i < manifest->n_layers; i++)
+		blobs[i] = manifest->layers[i].digest;
+	blobs[manifest->n_layers] = start->blob;
+	return ql_blob_sources_add(store, blobs, manifest->n_layers + 1UL,
+				   repository, err);
 }
 
 static int start_pull(struct ql_store *store, struct ql_source *src,
@@ -211,7 +216,8 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 	if (r == 0)
 		r = start_config(&start, resolved, err);
 	if (r == 0)
-		r = start_sources(store, repository, resolved, &sref, err);
+		r = start_sources(store, repository, &resolved->manifest, &sref,
+				  err);
 	if (r == 0)
 		r = start_record(store, ref, &start, resolved, err);
 	if (r < 0)

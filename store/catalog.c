@@ -356,3 +356,79 @@ int ql_txn_each(struct ql_txn *txn, enum ql_table table, ql_txn_fn *fn,
 		r = catalog_error(err, rc, table_names[table]);
 	return r;
 }
+
+/* ---- runs of keys ---- */
+
+struct ql_txn_run {
+	MDB_cursor *cursor; /* owned */
+	enum ql_table table;
+	MDB_val key;	 /* borrowed; the last one */
+	bool found, end; /* of it: it is there; all others are below it */
+};
+
+int ql_txn_run_open(struct ql_txn *txn, enum ql_table table,
+		    struct ql_txn_run **ret_run, struct ql_error *err)
+{
+	struct ql_txn_run *run = calloc(1, sizeof(*run));
+	int rc;
+
+	if (!run)
+		return ql_error_nomem(err);
+	rc = mdb_cursor_open(txn->txn, txn->catalog->dbi[table], &run->cursor);
+	if (rc) {
+		free(run);
+		return catalog_error(err, rc, table_names[table]);
+	}
+	run->table = table;
+	*ret_run = run;
+	return 0;
+}
+
+void ql_txn_run_close(struct ql_txn_run *run)
+{
+	if (!run)
+		return;
+	mdb_cursor_close(run->cursor);
+	free(run);
+}
+
+int ql_txn_run_get(struct ql_txn_run *run, const void *key, size_t key_len,
+		   const void **ret_value, size_t *ret_len)
+{
+	MDB_val k = catalog_val(key, key_len);
+	MDB_val v;
+	int rc = 0;
+
+	run->key = k;
+	run->found = false;
+	if (!run->end)
+		rc = mdb_cursor_get(run->cursor, &k, &v, MDB_SET_RANGE);
+	if (rc == MDB_NOTFOUND)
+		run->end = true;
+	else if (rc)
+		return catalog_errno(rc);
+	if (run->end || k.mv_size != key_len ||
+	    memcmp(k.mv_data, key, key_len) != 0)
+		return -ENOENT;
+	run->found = true;
+	*ret_value = v.mv_data;
+	*ret_len = v.mv_size;
+	return 0;
+}
+
+int ql_txn_run_put(struct ql_txn_run *run, const void *value, size_t len,
+		   struct ql_error *err)
+{
+	MDB_val k = run->key;
+	MDB_val v = catalog_val(value, len);
+	unsigned int flags = 0;
+	int rc;
+
+	/* Without a search, and pages fill up where keys come at the end. */
+	if (run->found)
+		flags = MDB_CURRENT;
+	else if (run->end)
+		flags = MDB_APPEND;
+	rc = mdb_cursor_put(run->cursor, &k, &v, flags);
+	return rc ? catalog_error(err, rc, table_names[run->table]) : 0;
+}

@@ -62,12 +62,11 @@ static int image_tree_objects(const struct ql_store *store,
 	return r < 0 ? ql_error_errno(err, r, "read a tree's files") : 0;
 }
 
-int ql_image_own_objects(const struct ql_store *store,
-			 const struct ql_image_info *info,
-			 struct ql_object_set *ret_set, struct ql_error *err)
+int ql_image_documents(const struct ql_store *store,
+		       const struct ql_image_info *info,
+		       struct ql_object_set *set, struct ql_error *err)
 {
 	const struct ql_digest *own[] = { &info->manifest, &info->config };
-	struct ql_object_set set = { 0 };
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		char path[QL_OBJECT_PATH + 1];
@@ -75,18 +74,24 @@ int ql_image_own_objects(const struct ql_store *store,
 
 		(void)fstatat(store->root_fd, ql_object_path(own[i], path), &st,
 			      0);
-		if (ql_object_set_add(&set, own[i], (uint64_t)st.st_size) < 0) {
-			ql_object_set_release(&set);
+		if (ql_object_set_add(set, own[i], (uint64_t)st.st_size) < 0)
 			return ql_error_nomem(err);
-		}
 	}
-	if (info->flags & QL_IMAGE_READY) {
-		int r = image_tree_objects(store, info, &set, err);
+	return 0;
+}
 
-		if (r < 0) {
-			ql_object_set_release(&set);
-			return r;
-		}
+int ql_image_own_objects(const struct ql_store *store,
+			 const struct ql_image_info *info,
+			 struct ql_object_set *ret_set, struct ql_error *err)
+{
+	struct ql_object_set set = { 0 };
+	int r = ql_image_documents(store, info, &set, err);
+
+	if (r == 0 && info->flags & QL_IMAGE_READY)
+		r = image_tree_objects(store, info, &set, err);
+	if (r < 0) {
+		ql_object_set_release(&set);
+		return r;
 	}
 	ql_object_set_sort(&set);
 	*ret_set = set;
@@ -106,20 +111,19 @@ static int image_put_name(struct ql_txn *txn, const char *name,
 	return r;
 }
 
-static int image_count(struct ql_store *store, const struct ql_image_info *info,
-		       const char *name, struct ql_error *err)
+int ql_image_record(struct ql_store *store, struct ql_image_info *info,
+		    const struct ql_object_set *own, const char *name,
+		    struct ql_error *err)
 {
-	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
 	_cleanup_image_info_ struct ql_image_info known = { 0 };
 	struct ql_txn *txn;
-	int r = ql_image_own_objects(store, info, &own, err);
+	int r = ql_txn_begin(store->catalog, true, &txn, err);
 
-	if (r == 0)
-		r = ql_txn_begin(store->catalog, true, &txn, err);
 	if (r < 0)
 		return r;
+	info->pulled = (uint64_t)time(NULL);
 	if (ql_record_get_image(txn, &info->manifest, &known) == -ENOENT)
-		r = ql_refs_add(txn, &own, err);
+		r = ql_refs_add(txn, own, err);
 	if (r == 0)
 		r = ql_record_put_image(txn, info, err);
 	if (r == 0 && name)
@@ -131,16 +135,19 @@ static int image_count(struct ql_store *store, const struct ql_image_info *info,
 	return ql_txn_commit(txn, err);
 }
 
-int ql_image_record(struct ql_store *store, struct ql_image_info *info,
-		    const char *name, struct ql_error *err)
+/* Makes what was written durable, and records the image. */
+static int image_finish(struct ql_store *store, struct ql_image_info *info,
+			const char *name, struct ql_error *err)
 {
+	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
 	_cleanup_close_ int fd =
 		openat(store->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
 
 	if (fd < 0 || syncfs(fd) < 0)
 		return ql_error_errno(err, -errno, "write to %s", store->root);
-	info->pulled = (uint64_t)time(NULL);
-	return image_count(store, info, name, err);
+	r = ql_image_own_objects(store, info, &own, err);
+	return r < 0 ? r : ql_image_record(store, info, &own, name, err);
 }
 
 static int image_write_tree(struct ql_store *store, struct ql_image_info *info,
@@ -208,7 +215,7 @@ int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 		r = image_write_tree(store, info, err);
 	if (r < 0)
 		return r;
-	return ql_image_record(store, info, name, err);
+	return image_finish(store, info, name, err);
 }
 
 int ql_image_tag(struct ql_store *store, const char *name,

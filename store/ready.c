@@ -10,6 +10,7 @@
 #include "store/store-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 enum { SIDE_PATH = QL_CFS_PATH + 8 };
@@ -94,37 +95,156 @@ int ql_image_trace_put(struct ql_store *store, const struct ql_digest *manifest,
 
 /* ---- ready-made trees ---- */
 
-struct tree_count {
+struct tree_walk {
+	struct ql_object_set *set; /* borrowed */
 	uint64_t bytes;
 };
 
-static int count_file(const struct ql_digest *digest, uint64_t size, void *arg)
+static int walk_file(const struct ql_digest *digest, uint64_t size, void *arg)
 {
-	struct tree_count *count = arg;
+	struct tree_walk *walk = arg;
 
-	(void)digest;
-	count->bytes += size;
-	return 0;
+	walk->bytes += size;
+	return ql_object_set_add(walk->set, digest, size);
 }
 
-/* Reads all of the tree once: what is damaged is refused before it counts. */
-static int tree_check(const void *cfs, size_t len, struct ql_image_info *info,
+/* Reads all of the tree once: what is damaged is refused before it counts.
+ * The objects that the image needs are added to own, sorted. */
+static int tree_check(const struct ql_store *store, const void *cfs, size_t len,
+		      struct ql_image_info *info, struct ql_object_set *own,
 		      struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
-	struct tree_count count = { 0 };
+	struct tree_walk walk = { .set = own };
 	int r = ql_tree_open_mem(cfs, len, &tree, err);
 
 	if (r < 0)
 		return r;
-	r = ql_tree_each_object(tree, count_file, &count);
+	r = ql_tree_each_object(tree, walk_file, &walk);
 	if (r < 0)
 		return ql_error_errno(err, r, "the image's tree");
 	info->inodes = ql_tree_inodes(tree);
-	info->file_bytes = count.bytes;
+	info->file_bytes = walk.bytes;
 	if (ql_digest_of(cfs, len, &info->cfs) < 0)
 		return ql_error_nomem(err);
+	r = ql_image_documents(store, info, own, err);
+	ql_object_set_sort(own);
+	return r;
+}
+
+/* ---- its files ---- */
+
+enum { READY_FILES = 3 };
+
+struct ready_file {
+	const char *suffix;
+	const void *data; /* borrowed; NULL: there is none */
+	size_t len;
+	int fd; /* owned */
+};
+
+static void ready_files_release(struct ready_file (*files)[READY_FILES])
+{
+	for (size_t i = 0; i < READY_FILES; i++)
+		if ((*files)[i].fd >= 0)
+			(void)close((*files)[i].fd);
+}
+
+/* The disk begins to write while the tree is being checked. */
+static int ready_write(struct ql_store *store, const struct ql_digest *manifest,
+		       struct ready_file *f, struct ql_error *err)
+{
+	char path[SIDE_PATH];
+	int r;
+
+	f->fd = openat(store->root_fd,
+		       side_path("partial", manifest, f->suffix, path),
+		       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+		       0644);
+	if (f->fd < 0)
+		return ql_error_errno(err, -errno, "%s", path);
+	r = ql_write_full(f->fd, f->data, f->len);
+	if (r < 0)
+		return ql_error_errno(err, r, "write %s", path);
+	(void)sync_file_range(f->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	return 0;
+}
+
+static int ready_publish(struct ql_store *store,
+			 const struct ql_digest *manifest,
+			 const struct ready_file *f, struct ql_error *err)
+{
+	char path[SIDE_PATH], tmp[SIDE_PATH];
+
+	(void)side_path("partial", manifest, f->suffix, tmp);
+	(void)side_path("images", manifest, f->suffix, path);
+	/* Data before names: a file of an image that was removed, and is not
+	 * yet recorded again, may be read after a crash. */
+	if (fsync(f->fd) < 0 ||
+	    renameat(store->root_fd, tmp, store->root_fd, path) < 0)
+		return ql_error_errno(err, -errno, "write %s", path);
+	return 0;
+}
+
+static int sync_folder(struct ql_store *store, const char *path,
+		       struct ql_error *err)
+{
+	_cleanup_close_ int fd = openat(store->root_fd, path,
+					O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		return ql_error_errno(err, -errno, "write to %s/%s",
+				      store->root, path);
+	return 0;
+}
+
+/*
+ * Names of what the image's record counts on: its own files, manifest and
+ * configuration.  Not syncfs(2), which waits for whatever else is being
+ * written to the disk.
+ */
+static int ready_sync_names(struct ql_store *store,
+			    const struct ql_image_info *info,
+			    struct ql_error *err)
+{
+	const struct ql_digest *own[] = { &info->manifest, &info->config };
+	int r = sync_folder(store, "images", err);
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]) && r == 0; i++) {
+		char path[QL_OBJECT_PATH + 1];
+
+		ql_object_path(own[i], path)[sizeof("objects/ab") - 1] = 0;
+		r = sync_folder(store, path, err);
+	}
+	return r;
+}
+
+/* The image's lock is held. */
+static int ready_put(struct ql_store *store, struct ql_image_info *info,
+		     struct ready_file files[READY_FILES],
+		     struct ql_object_set *own, struct ql_error *err)
+{
+	char path[SIDE_PATH];
+	int r = 0;
+
+	for (size_t i = 0; i < READY_FILES && r == 0; i++)
+		if (files[i].data)
+			r = ready_write(store, &info->manifest, &files[i], err);
+	if (r == 0)
+		r = tree_check(store, files[0].data, files[0].len, info, own,
+			       err);
+	for (size_t i = 0; i < READY_FILES && r == 0; i++)
+		if (files[i].data)
+			r = ready_publish(store, &info->manifest, &files[i],
+					  err);
+	if (r == 0)
+		r = ready_sync_names(store, info, err);
+	for (size_t i = 0; i < READY_FILES && r < 0; i++)
+		(void)unlinkat(store->root_fd,
+			       side_path("partial", &info->manifest,
+					 files[i].suffix, path),
+			       0);
+	return r;
 }
 
 int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
@@ -133,26 +253,24 @@ int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
 		       const char *name, struct ql_error *err)
 {
 	_cleanup_(ql_name_lock_release) struct ql_name_lock lock = { .fd = -1 };
-	const struct ql_digest *m = &info->manifest;
-	char path[QL_CFS_PATH], tmp[QL_CFS_PATH];
+	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
+	_cleanup_(ready_files_release) struct ready_file files[READY_FILES] = {
+		{ "cfs", cfs, cfs_len, -1 },
+		{ "toc", toc->data, toc->len, -1 },
+		{ "hot.toc", hot ? hot->data : NULL, hot ? hot->len : 0, -1 },
+	};
 	int r = ql_store_need_write(store, err);
 
 	if (r == 0)
-		r = tree_check(cfs, cfs_len, info, err);
+		r = ql_store_need_space(store, cfs_len + toc->len, err);
 	if (r == 0)
-		r = ql_store_need_space(store, cfs_len, err);
-	if (r == 0)
-		r = ql_name_lock_init(store, m, &lock, err);
+		r = ql_name_lock_init(store, &info->manifest, &lock, err);
 	if (r < 0)
 		return r;
 	info->flags |= QL_IMAGE_READY;
 	if (ql_image_is_built(store, info))
-		return name ? ql_image_tag(store, name, m, err) : 0;
-	r = ql_file_put(store->root_fd, ql_cfs_path("partial", m, tmp),
-			ql_cfs_path("images", m, path), cfs, cfs_len, err);
-	if (r == 0)
-		r = side_put(store, m, "toc", toc->data, toc->len, err);
-	if (r == 0 && hot)
-		r = side_put(store, m, "hot.toc", hot->data, hot->len, err);
-	return r < 0 ? r : ql_image_record(store, info, name, err);
+		return name ? ql_image_tag(store, name, &info->manifest, err)
+			    : 0;
+	r = ready_put(store, info, files, &own, err);
+	return r < 0 ? r : ql_image_record(store, info, &own, name, err);
 }

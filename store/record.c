@@ -55,15 +55,24 @@ static int record_put(struct ql_txn *txn, enum ql_table table,
 
 /* ---- objects ---- */
 
+void ql_record_print_object(const struct ql_object_record *rec,
+			    uint8_t buf[QL_OBJECT_RECORD])
+{
+	for (unsigned int i = 0; i < 8; i++)
+		buf[i] = (uint8_t)(rec->size >> (8 * i));
+	for (unsigned int i = 0; i < 4; i++)
+		buf[8 + i] = (uint8_t)(rec->refs >> (8 * i));
+}
+
 int ql_record_put_object(struct ql_txn *txn, const struct ql_digest *digest,
 			 const struct ql_object_record *rec,
 			 struct ql_error *err)
 {
-	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(RECORD_MAX);
-	int r = ql_buf_add_le64(&buf, rec->size);
+	uint8_t buf[QL_OBJECT_RECORD];
 
-	r = first_error(r, ql_buf_add_le32(&buf, rec->refs));
-	return record_put(txn, QL_TABLE_OBJECTS, digest, &buf, r, err);
+	ql_record_print_object(rec, buf);
+	return ql_txn_put(txn, QL_TABLE_OBJECTS, digest->bytes, QL_DIGEST_BYTES,
+			  buf, sizeof(buf), err);
 }
 
 int ql_record_parse_object(const void *value, size_t len,

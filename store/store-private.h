@@ -76,6 +76,21 @@ typedef int ql_txn_fn(const void *key, size_t key_len, const void *value,
 int ql_txn_each(struct ql_txn *txn, enum ql_table table, ql_txn_fn *fn,
 		void *arg, struct ql_error *err);
 
+/* Many keys of one table that ascend, read and written one after the other:
+ * each is looked for near the last one. */
+struct ql_txn_run;
+int ql_txn_run_open(struct ql_txn *txn, enum ql_table table,
+		    struct ql_txn_run **ret_run, struct ql_error *err);
+/* NULL is fine; before the transaction ends. */
+void ql_txn_run_close(struct ql_txn_run *run);
+QL_DEFINE_CLEANUP(struct ql_txn_run *, ql_txn_run_close)
+/* As ql_txn_get(); the key (borrowed until the next) is above the last. */
+int ql_txn_run_get(struct ql_txn_run *run, const void *key, size_t key_len,
+		   const void **ret_value, size_t *ret_len);
+/* Of the key that was got last. */
+int ql_txn_run_put(struct ql_txn_run *run, const void *value, size_t len,
+		   struct ql_error *err);
+
 /* ---- record.c: the catalogue's values ---- */
 
 struct ql_object_record {
@@ -83,6 +98,9 @@ struct ql_object_record {
 	uint32_t refs; /* layers and images that need it */
 };
 
+enum { QL_OBJECT_RECORD = 12 }; /* bytes */
+void ql_record_print_object(const struct ql_object_record *rec,
+			    uint8_t buf[QL_OBJECT_RECORD]);
 int ql_record_put_object(struct ql_txn *txn, const struct ql_digest *digest,
 			 const struct ql_object_record *rec,
 			 struct ql_error *err);
@@ -140,6 +158,7 @@ int ql_object_set_add(struct ql_object_set *set, const struct ql_digest *digest,
 		      uint64_t size);
 void ql_object_set_sort(struct ql_object_set *set);
 
+/* The set is sorted. */
 int ql_refs_add(struct ql_txn *txn, const struct ql_object_set *set,
 		struct ql_error *err);
 /* Those that nothing needs any more are added to gone (unsorted). */
@@ -451,11 +470,17 @@ int ql_merge(struct ql_tree *const *trees, size_t n, struct ql_image_info *info,
 
 /* Another may have built it meanwhile: true, and info is what is there. */
 bool ql_image_is_built(struct ql_store *store, struct ql_image_info *info);
-/* Makes what was written durable, and records the image. */
+/* Records an image whose files are durable; own: what
+ * ql_image_own_objects() would say. */
 int ql_image_record(struct ql_store *store, struct ql_image_info *info,
-		    const char *name, struct ql_error *err);
-/* The objects that an image needs itself: manifest and configuration, and
- * where its tree came ready-made, that tree's. */
+		    const struct ql_object_set *own, const char *name,
+		    struct ql_error *err);
+/* The objects that any image needs itself: manifest and configuration; added
+ * to set (unsorted). */
+int ql_image_documents(const struct ql_store *store,
+		       const struct ql_image_info *info,
+		       struct ql_object_set *set, struct ql_error *err);
+/* The same, and where its tree came ready-made, that tree's. */
 int ql_image_own_objects(const struct ql_store *store,
 			 const struct ql_image_info *info,
 			 struct ql_object_set *ret_set, struct ql_error *err);

@@ -55,6 +55,17 @@ static void store_spread(int root_fd)
 	(void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
 }
 
+/* Names in them are made durable one by one. */
+static int store_sync_folders(int root_fd, struct ql_error *err)
+{
+	_cleanup_close_ int objects =
+		openat(root_fd, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (objects < 0 || fsync(objects) < 0 || fsync(root_fd) < 0)
+		return ql_error_errno(err, -errno, "make folders");
+	return 0;
+}
+
 static int store_make_folders(int root_fd, struct ql_error *err)
 {
 	static const char *const folders[] = { "objects", "images", "layers",
@@ -77,7 +88,7 @@ static int store_make_folders(int root_fd, struct ql_error *err)
 			return ql_error_errno(err, -errno, "make folder %s",
 					      sub);
 	}
-	return 0;
+	return store_sync_folders(root_fd, err);
 }
 
 int ql_store_open(const char *root, enum ql_store_mode mode,

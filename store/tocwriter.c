@@ -343,14 +343,6 @@ int ql_toc_writer_chunk(struct ql_toc_writer *w, uint64_t offset, uint32_t len,
 
 /* ---- putting down ---- */
 
-static int file_cmp(const void *a, const void *b, void *arg)
-{
-	const struct toc_file *files = arg;
-
-	return ql_digest_cmp(&files[*(const uint32_t *)a].digest,
-			     &files[*(const uint32_t *)b].digest);
-}
-
 static int raw_cmp(const void *a, const void *b, void *arg)
 {
 	const struct toc_chunk *chunks = arg;
@@ -362,9 +354,19 @@ static int raw_cmp(const void *a, const void *b, void *arg)
 	return (ia > ib) - (ia < ib);
 }
 
-static uint32_t *
-sorted(size_t n, int (*cmp)(const void *, const void *, void *), void *arg)
+static uint32_t *sorted_by_digest(const struct ql_toc_writer *w)
 {
+	const struct toc_file *files = w->files.data;
+
+	if (w->files.n == 0)
+		return calloc(1, sizeof(uint32_t));
+	return ql_digest_order(&files->digest, (uint32_t)w->files.n,
+			       sizeof(*files));
+}
+
+static uint32_t *sorted_by_raw(const struct ql_toc_writer *w)
+{
+	size_t n = w->chunks.n;
 	uint32_t *order = calloc(n + 1, sizeof(*order));
 
 	if (!order)
@@ -372,7 +374,7 @@ sorted(size_t n, int (*cmp)(const void *, const void *, void *), void *arg)
 	for (size_t i = 0; i < n; i++)
 		order[i] = (uint32_t)i;
 	if (n > 0)
-		qsort_r(order, n, sizeof(*order), cmp, arg);
+		qsort_r(order, n, sizeof(*order), raw_cmp, w->chunks.data);
 	return order;
 }
 
@@ -527,10 +529,8 @@ int ql_toc_writer_finish(struct ql_toc_writer *w, struct ql_buf *buf,
 			 struct ql_error *err)
 {
 	int r = chunks_check(w, err);
-	_cleanup_free_ uint32_t *by_digest =
-		sorted(w->files.n, file_cmp, w->files.data);
-	_cleanup_free_ uint32_t *by_raw =
-		sorted(w->chunks.n, raw_cmp, w->chunks.data);
+	_cleanup_free_ uint32_t *by_digest = sorted_by_digest(w);
+	_cleanup_free_ uint32_t *by_raw = sorted_by_raw(w);
 
 	if (w->open)
 		return ql_error_set(err, -EBADMSG, "content that ends nowhere");

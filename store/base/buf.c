@@ -2,6 +2,7 @@
 /* A growable buffer with a stated maximum; doubles, so that adding is O(1). */
 #include "store/base/buf.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -95,23 +96,16 @@ int ql_buf_add_u8(struct ql_buf *buf, uint8_t v)
 	return ql_buf_add(buf, &v, 1);
 }
 
-static int buf_add_le(struct ql_buf *buf, uint64_t v, size_t n)
-{
-	uint8_t b[8];
-
-	for (size_t i = 0; i < n; i++)
-		b[i] = (uint8_t)(v >> (8 * i));
-	return ql_buf_add(buf, b, n);
-}
-
 int ql_buf_add_le32(struct ql_buf *buf, uint32_t v)
 {
-	return buf_add_le(buf, v, 4);
+	v = htole32(v);
+	return ql_buf_add(buf, &v, sizeof(v));
 }
 
 int ql_buf_add_le64(struct ql_buf *buf, uint64_t v)
 {
-	return buf_add_le(buf, v, 8);
+	v = htole64(v);
+	return ql_buf_add(buf, &v, sizeof(v));
 }
 
 const char *ql_buf_str(const struct ql_buf *buf)

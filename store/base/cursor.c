@@ -2,6 +2,9 @@
 /* The one reader of binary formats: little-endian, checked, never casts. */
 #include "store/base/cursor.h"
 
+#include <endian.h>
+#include <string.h>
+
 void ql_cursor_init(struct ql_cursor *c, const void *data, size_t len)
 {
 	*c = (struct ql_cursor){ .data = data, .len = len };
@@ -30,34 +33,41 @@ void ql_cursor_skip(struct ql_cursor *c, size_t n)
 	(void)ql_cursor_bytes(c, n);
 }
 
-static uint64_t cursor_le(struct ql_cursor *c, size_t n)
-{
-	const uint8_t *p = ql_cursor_bytes(c, n);
-	uint64_t v = 0;
-
-	if (!p)
-		return 0;
-	for (size_t i = 0; i < n; i++)
-		v |= (uint64_t)p[i] << (8 * i);
-	return v;
-}
+/* Fixed sizes: a load each, where a loop would take ten times as long. */
 
 uint8_t ql_cursor_u8(struct ql_cursor *c)
 {
-	return (uint8_t)cursor_le(c, 1);
+	const uint8_t *p = ql_cursor_bytes(c, 1);
+
+	return p ? *p : 0;
 }
 
 uint16_t ql_cursor_le16(struct ql_cursor *c)
 {
-	return (uint16_t)cursor_le(c, 2);
+	const uint8_t *p = ql_cursor_bytes(c, sizeof(uint16_t));
+	uint16_t v = 0;
+
+	if (p)
+		memcpy(&v, p, sizeof(v));
+	return le16toh(v);
 }
 
 uint32_t ql_cursor_le32(struct ql_cursor *c)
 {
-	return (uint32_t)cursor_le(c, 4);
+	const uint8_t *p = ql_cursor_bytes(c, sizeof(uint32_t));
+	uint32_t v = 0;
+
+	if (p)
+		memcpy(&v, p, sizeof(v));
+	return le32toh(v);
 }
 
 uint64_t ql_cursor_le64(struct ql_cursor *c)
 {
-	return cursor_le(c, 8);
+	const uint8_t *p = ql_cursor_bytes(c, sizeof(uint64_t));
+	uint64_t v = 0;
+
+	if (p)
+		memcpy(&v, p, sizeof(v));
+	return le64toh(v);
 }

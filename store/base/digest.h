@@ -35,6 +35,11 @@ char *ql_digest_text(const struct ql_digest *d, char buf[QL_DIGEST_TEXT + 1]);
 
 bool ql_digest_equal(const struct ql_digest *a, const struct ql_digest *b);
 int ql_digest_cmp(const struct ql_digest *a, const struct ql_digest *b);
+/* Of n digests that lie stride bytes apart: their numbers in ascending order,
+ * the same digest's in the order in which they come; owned.  NULL: out of
+ * memory. */
+uint32_t *ql_digest_order(const struct ql_digest *first, uint32_t n,
+			  size_t stride);
 
 /* Of a whole buffer.  0 or -ENOMEM. */
 int ql_digest_of(const void *data, size_t len, struct ql_digest *ret_digest);

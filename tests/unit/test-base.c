@@ -415,6 +415,54 @@ static void reading_ahead_stops_when_it_is_freed(void **state)
 	}
 }
 
+/* ---- the order of digests ---- */
+
+struct row {
+	struct ql_digest digest;
+	uint32_t other;
+};
+
+static void fill_rows(struct row *rows, uint32_t n, int how)
+{
+	memset(rows, 0, n * sizeof(*rows));
+	for (uint32_t i = 0; i < n; i++)
+		for (size_t b = 0; b < QL_DIGEST_BYTES; b++) {
+			uint8_t random = (uint8_t)(rand() >> 5);
+
+			if (how == 0) /* as they are */
+				rows[i].digest.bytes[b] = random;
+			else if (how == 1) /* a few differ, far behind */
+				rows[i].digest.bytes[b] = b == 31 ? random & 15
+								  : 7;
+		}
+}
+
+static void digests_are_put_in_order(void **state)
+{
+	static struct row rows[3000];
+
+	(void)state;
+	for (int how = 0; how < 3; how++)
+		for (uint32_t n = 0; n <= 3000; n = n * 3 + 1) {
+			uint32_t *order;
+
+			fill_rows(rows, n, how);
+			order = ql_digest_order(&rows[0].digest, n,
+						sizeof(rows[0]));
+			assert_non_null(order);
+			for (uint32_t i = 1; i < n; i++) {
+				int cmp = ql_digest_cmp(
+					&rows[order[i - 1]].digest,
+					&rows[order[i]].digest);
+
+				assert_true(cmp <= 0);
+				/* every number once */
+				assert_true(cmp < 0 || order[i - 1] < order[i]);
+			}
+			free(order);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -433,6 +481,7 @@ int main(void)
 		cmocka_unit_test(bytes_that_are_not_as_stated_are_refused),
 		cmocka_unit_test(reading_ahead_changes_nothing),
 		cmocka_unit_test(reading_ahead_stops_when_it_is_freed),
+		cmocka_unit_test(digests_are_put_in_order),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -266,6 +266,65 @@ static void tables_are_read_in_order_and_by_others(void **state)
 	ql_store_close(reader);
 }
 
+static void run_expect(struct ql_txn_run *run, const char *key,
+		       const char *want)
+{
+	const void *value;
+	size_t len;
+	int r = ql_txn_run_get(run, key, strlen(key), &value, &len);
+
+	if (!want) {
+		assert_int_equal(r, -ENOENT);
+		return;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(len, strlen(want));
+	assert_memory_equal(value, want, len);
+}
+
+static void a_run_of_keys_is_read_and_written(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct list list = { .text = "" };
+	struct ql_txn_run *run;
+	struct ql_txn *txn;
+
+	(void)state;
+	lab_init(&lab);
+	assert_int_equal(ql_txn_begin(lab.store->catalog, true, &txn, NULL), 0);
+	assert_int_equal(ql_txn_put(txn, QL_TABLE_NAMES, "b", 1, "1", 1, NULL),
+			 0);
+	assert_int_equal(ql_txn_put(txn, QL_TABLE_NAMES, "d", 1, "2", 1, NULL),
+			 0);
+	assert_int_equal(ql_txn_run_open(txn, QL_TABLE_NAMES, &run, NULL), 0);
+	run_expect(run, "a", NULL); /* below all */
+	assert_int_equal(ql_txn_run_put(run, "A", 1, NULL), 0);
+	run_expect(run, "b", "1"); /* there, and longer now */
+	assert_int_equal(ql_txn_run_put(run, "two", 3, NULL), 0);
+	run_expect(run, "bb", NULL); /* read alone */
+	run_expect(run, "c", NULL);
+	assert_int_equal(ql_txn_run_put(run, "C", 1, NULL), 0);
+	run_expect(run, "d", "2");
+	run_expect(run, "e", NULL); /* above all, and then more */
+	assert_int_equal(ql_txn_run_put(run, "E", 1, NULL), 0);
+	run_expect(run, "f", NULL);
+	run_expect(run, "g", NULL);
+	assert_int_equal(ql_txn_run_put(run, "G", 1, NULL), 0);
+	ql_txn_run_close(run);
+	assert_int_equal(
+		ql_txn_each(txn, QL_TABLE_NAMES, list_name, &list, NULL), 0);
+	assert_string_equal(list.text, "a b c d e g ");
+	assert_int_equal(ql_txn_run_open(txn, QL_TABLE_NAMES, &run, NULL), 0);
+	run_expect(run, "a", "A");
+	run_expect(run, "b", "two");
+	run_expect(run, "c", "C");
+	run_expect(run, "d", "2");
+	run_expect(run, "e", "E");
+	run_expect(run, "g", "G");
+	ql_txn_run_close(run);
+	ql_txn_abort(txn);
+}
+
 /* ---- records ---- */
 
 static void records_are_read_in_full_or_refused(void **state)
@@ -693,6 +752,7 @@ int main(void)
 		cmocka_unit_test(an_empty_catalogue_is_made_anew),
 		cmocka_unit_test(damage_is_an_error),
 		cmocka_unit_test(tables_are_read_in_order_and_by_others),
+		cmocka_unit_test(a_run_of_keys_is_read_and_written),
 		cmocka_unit_test(records_are_read_in_full_or_refused),
 		cmocka_unit_test(images_have_names),
 		cmocka_unit_test(what_is_shared_stays),
