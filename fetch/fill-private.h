@@ -159,7 +159,9 @@ struct ql_filler {
 	unsigned int flushing;		      /* wait for a settling */
 	bool busy_settling;		      /* a batch is being settled */
 	bool unsettled;			      /* the last one failed */
+	struct ql_error settle_error;	      /* why */
 	bool hurry;			      /* a waiter's time is over */
+	struct ql_fill_whole *whole;	      /* owned; to be recorded so */
 	bool stop;
 
 	/* The starting and stopping thread's. */
@@ -169,11 +171,19 @@ struct ql_filler {
 	bool has_ticker, has_settler;
 };
 
+/* An image of which all has come. */
+struct ql_fill_whole {
+	struct ql_fill_whole *next;
+	struct ql_digest manifest;
+};
+
 struct ql_fill_image {
 	struct ql_fill_image *next;
 	struct ql_filler *filler;  /* borrowed */
 	struct ql_fill_toc **tocs; /* owned; a reference each */
 	size_t n_tocs;
+
+	uint64_t chunks_at; /* that had come when it was opened */
 
 	/* Under the filler's lock: the rest that is fetched. */
 	bool rest; /* it is */
@@ -329,6 +339,12 @@ int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,
 
 /* Under the lock: file has something that is not durable yet. */
 void ql_fill_settle_later(struct ql_filler *f, struct ql_fill_file *file);
+/* Under the lock: nothing is missing of the image, but all may not be settled;
+ * once it is, the image is recorded as whole. */
+void ql_fill_settle_whole(struct ql_filler *f,
+			  const struct ql_digest *manifest);
+/* Under the lock: nothing waits for the settling thread. */
+bool ql_fill_is_settled(const struct ql_filler *f);
 void *ql_fill_settle_main(void *arg);
 /* Under the lock: waits while too much is unsettled. */
 void ql_fill_settle_throttle(struct ql_filler *f);

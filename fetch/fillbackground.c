@@ -117,6 +117,7 @@ static void image_pass_end(struct ql_filler *f, struct ql_fill_image *image)
 	if (image->missing == 0) {
 		image->rest = false;
 		image->here = true;
+		ql_fill_settle_whole(f, &image->manifest);
 		(void)pthread_cond_broadcast(&f->calm);
 	} else if (f->stats.chunks == image->chunks_before) {
 		image->not_before = ql_now_ns() + PAUSE_MS * 1000000ULL;

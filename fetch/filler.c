@@ -470,6 +470,12 @@ void ql_filler_free(struct ql_filler *f)
 		f->settling = file->dirty_next;
 		ql_fill_file_put(f, file);
 	}
+	while (f->whole) {
+		struct ql_fill_whole *w = f->whole;
+
+		f->whole = w->next;
+		free(w);
+	}
 	while (f->images) /* its own */
 		ql_fill_image_close(f->images);
 	ql_fill_spools_free(f);
@@ -500,11 +506,6 @@ void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats)
 	(void)pthread_mutex_unlock(&filler->lock);
 }
 
-static bool is_settled(const struct ql_filler *f)
-{
-	return f->n_settling == 0 && !f->busy_settling;
-}
-
 int ql_fill_flush(struct ql_filler *f, struct ql_error *err)
 {
 	int r = 0;
@@ -512,12 +513,11 @@ int ql_fill_flush(struct ql_filler *f, struct ql_error *err)
 	(void)pthread_mutex_lock(&f->lock);
 	f->flushing++;
 	(void)pthread_cond_broadcast(&f->settle);
-	while (!f->stop && !is_settled(f) && !f->unsettled)
+	while (!f->stop && !ql_fill_is_settled(f) && !f->unsettled)
 		(void)pthread_cond_wait(&f->calm, &f->lock);
 	f->flushing--;
 	if (f->unsettled)
-		r = ql_error_set(err, -EIO, "write to %s failed",
-				 ql_store_root(f->store));
+		r = ql_error_set(err, -EIO, "%s", f->settle_error.text);
 	(void)pthread_mutex_unlock(&f->lock);
 	return r;
 }

@@ -158,6 +158,7 @@ int ql_fill_image_open(struct ql_filler *filler,
 	image->tocs = calloc(2UL + info->n_layers + manifest.n_layers,
 			     sizeof(struct ql_fill_toc *));
 	(void)pthread_mutex_lock(&filler->lock);
+	image->chunks_at = filler->stats.chunks;
 	image->next = filler->images;
 	filler->images = image;
 	(void)pthread_mutex_unlock(&filler->lock);
@@ -193,6 +194,9 @@ void ql_fill_image_close(struct ql_fill_image *image)
 		return;
 	f = image->filler;
 	(void)pthread_mutex_lock(&f->lock);
+	/* What was read may have been the last that was missing. */
+	if (f->stats.chunks > image->chunks_at && !image->here)
+		ql_fill_settle_whole(f, &image->manifest);
 	image_unlink(f, image);
 	ql_fill_tocs_sweep(f);
 	(void)pthread_mutex_unlock(&f->lock);

@@ -54,6 +54,56 @@ void ql_fill_settle_throttle(struct ql_filler *f)
 		(void)pthread_cond_wait(&f->room, &f->lock);
 }
 
+bool ql_fill_is_settled(const struct ql_filler *f)
+{
+	return f->n_settling == 0 && !f->busy_settling && !f->whole;
+}
+
+/* ---- whole images ---- */
+
+void ql_fill_settle_whole(struct ql_filler *f, const struct ql_digest *manifest)
+{
+	struct ql_fill_whole *w = f->whole;
+
+	while (w && !ql_digest_equal(&w->manifest, manifest))
+		w = w->next;
+	if (w)
+		return;
+	w = malloc(sizeof(*w));
+	if (!w)
+		return; /* the next filler finds out */
+	*w = (struct ql_fill_whole){ f->whole, *manifest };
+	f->whole = w;
+	(void)pthread_cond_broadcast(&f->settle);
+}
+
+/* With the lock, which is let go in between.  False: not now. */
+static bool settle_whole(struct ql_filler *f)
+{
+	struct ql_fill_whole *w = f->whole;
+	struct ql_error err = QL_ERROR_INIT;
+	bool whole = false;
+	int r;
+
+	f->whole = w->next;
+	f->busy_settling = true;
+	(void)pthread_mutex_unlock(&f->lock);
+	r = ql_image_mark_whole(f->store, &w->manifest, &whole, &err);
+	if (r < 0 && r != -EAGAIN)
+		ql_debug("msg=\"not recorded as whole\" error=%d text=\"%s\"",
+			 r, err.text);
+	(void)pthread_mutex_lock(&f->lock);
+	f->busy_settling = false;
+	if (r == -EAGAIN && !f->stop && f->flushing == 0) {
+		w->next = f->whole;
+		f->whole = w;
+		return false;
+	}
+	free(w);
+	(void)pthread_cond_broadcast(&f->calm);
+	return true;
+}
+
 /* ---- a batch ---- */
 
 static void batch_release(struct settle_batch *b)
@@ -223,6 +273,16 @@ static void batch_done(struct ql_filler *f, struct settle_batch *b)
 	}
 }
 
+/* Under the lock: what ql_fill_flush() says of it. */
+static void settle_failed(struct ql_filler *f, int error,
+			  const struct ql_error *err)
+{
+	f->settle_error = *err;
+	if (!err->text[0])
+		(void)ql_error_errno(&f->settle_error, error, "write to %s",
+				     ql_store_root(f->store));
+}
+
 /* With the lock, which is let go in between. */
 static int settle(struct ql_filler *f)
 {
@@ -245,9 +305,11 @@ static int settle(struct ql_filler *f)
 		batch_done(f, &b);
 	else
 		batch_put_back(f, &b);
-	if (r < 0)
+	if (r < 0) {
+		settle_failed(f, r, &err);
 		ql_debug("msg=\"not settled yet\" error=%d text=\"%s\"", r,
 			 err.text);
+	}
 	batch_release(&b);
 	f->unsettled = r < 0;
 	(void)pthread_cond_broadcast(&f->calm);
@@ -265,7 +327,7 @@ static void wait_until(struct ql_filler *f, uint64_t ns)
 void *ql_fill_settle_main(void *arg)
 {
 	struct ql_filler *f = arg;
-	uint64_t not_before = 0;
+	uint64_t not_before = 0, look_after = 0;
 
 	(void)pthread_mutex_lock(&f->lock);
 	for (;;) {
@@ -274,7 +336,12 @@ void *ql_fill_settle_main(void *arg)
 		bool hurry = f->stop || f->flushing > 0 ||
 			     f->n_settling >= SETTLE_FILES;
 
-		if (f->n_settling == 0) {
+		if (f->n_settling == 0 && f->whole && now >= look_after) {
+			if (!settle_whole(f))
+				look_after = now + SETTLE_RETRY_MS * 1000000ULL;
+		} else if (f->n_settling == 0 && f->whole && !f->stop) {
+			wait_until(f, look_after);
+		} else if (f->n_settling == 0) {
 			if (f->stop && f->n_threads == 0)
 				break;
 			(void)pthread_cond_wait(&f->settle, &f->lock);

@@ -10,7 +10,7 @@
 bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info)
 {
 	if (info->flags & QL_IMAGE_READY)
-		return true;
+		return !(info->flags & QL_IMAGE_WHOLE);
 	for (uint32_t i = 0; i < info->n_layers; i++) {
 		struct ql_layer_info layer;
 

@@ -181,7 +181,10 @@ static int fsck_image(const void *key, size_t key_len, const void *value,
 				     ql_digest_text(&info.manifest, a),
 				     ql_digest_text(&info.layers[i], b));
 	r = ql_image_own_objects(fs->store, &info, &own, NULL);
-	return r < 0 ? r : fsck_need(fs, &own, info.flags & QL_IMAGE_READY);
+	return r < 0 ? r
+		     : fsck_need(fs, &own,
+				 info.flags & QL_IMAGE_READY &&
+					 !(info.flags & QL_IMAGE_WHOLE));
 }
 
 static int fsck_name(const void *key, size_t key_len, const void *value,

@@ -107,7 +107,7 @@ struct ql_layer_stats {
 
 enum {
 	/* Its objects need not be here: layers/<blob>.toc says where they are.
-	 */
+	 * Cleared once all of them are (ql_image_mark_whole()). */
 	QL_LAYER_LAZY = 1,
 };
 
@@ -312,6 +312,8 @@ enum {
 	 * layers may be unknown here, and its objects count by that tree. */
 	QL_IMAGE_READY = 1,
 	QL_IMAGE_PINNED = 2, /* not to be removed */
+	/* Ready-made, and all its objects are here. */
+	QL_IMAGE_WHOLE = 4,
 };
 
 void ql_image_info_release(struct ql_image_info *info);
@@ -356,6 +358,29 @@ int ql_image_tag(struct ql_store *store, const char *name,
 /* Keeps an image from being removed (-EBUSY), or lets it.  -ENOENT. */
 int ql_image_pin(struct ql_store *store, const struct ql_digest *manifest,
 		 bool pinned, struct ql_error *err);
+
+/*
+ * Looks whether all is here of an image's layers that are lazy, or of its
+ * ready-made tree, and records, durably, which are: nobody looks again, and a
+ * mount needs no filler.  *ret_whole: all of the image.  -EAGAIN (not
+ * described): somebody removes, or checks the store; try later.  -ENOENT (not
+ * described): no such image.
+ */
+int ql_image_mark_whole(struct ql_store *store,
+			const struct ql_digest *manifest, bool *ret_whole,
+			struct ql_error *err);
+
+struct ql_remove_stats;
+/*
+ * The only way to remove objects that layers or images still need: in one
+ * transaction, before the first of them goes, all that have some of them are
+ * lazy again.  What a user of it could not fetch again, since its table does
+ * not know it or it has none, stays.  An image that is mounted without a
+ * filler finds them missing: it is the caller's to see that none is.
+ */
+int ql_objects_drop(struct ql_store *store, const struct ql_digest *objects,
+		    size_t n, struct ql_remove_stats *ret_stats,
+		    struct ql_error *err);
 
 /* Calls fn for every (name, image); name NULL for an image with no name.
  * A non-zero return of fn stops and is returned. */

@@ -51,6 +51,14 @@ is_here()
 {
 	"$QL" status --json "$IMAGE" | jq -e '.files == .files_here' >/dev/null
 }
+# server IMAGE: a server of its own; sets THREADS.
+server()
+{
+	lab_start server "$QL" mount --no-agent --foreground "$1" "$TMP/m"
+	wait_for 10 test -e "$TMP/m/large0" || bail "$(cat "$TMP/server.log")"
+	SERVER=$LAB_PID
+	THREADS=$(find "/proc/$SERVER/task" -mindepth 1 -maxdepth 1 | wc -l)
+}
 # agent RATE: a new store with the image, and an agent; sets AGENT.
 agent()
 {
@@ -78,6 +86,29 @@ for rate in unlimited 4MB 20MB; do
 	once "... once"
 	agent_end
 done
+
+# What is whole is known to be, and has nobody who fills it.
+"$QL" push -q "oci:$TMP/oci:t" "$REGISTRY/lab:chunked" >/dev/null || bail push
+for tag in t chunked; do
+	rm -rf "$TMP/store"
+	IMAGE=$REGISTRY/lab:$tag
+	"$QL" pull -q "$IMAGE" >/dev/null || bail pull
+	server "$IMAGE"
+	before=$THREADS
+	ok "$tag: all of it is read" diff -r "$TMP/m" "$TMP/files"
+	lab_end "$SERVER"
+	server "$IMAGE"
+	[ "$THREADS" -le $((before - 10)) ] &&
+		pass "... the next mount has $THREADS threads, not $before" ||
+		fail "... the next mount has $THREADS threads, not $before"
+	ok "... and is right" diff -r "$TMP/m" "$TMP/files"
+	lab_end "$SERVER"
+	# A whole image that is damaged is so to who checks the store.
+	ok "... and nothing in the store is wrong" "$QL" fsck
+	find "$TMP/store/objects" -type f -size +1000k | head -1 | xargs rm
+	fails "... but what is whole and lacks a file is found" 1 "$QL" fsck
+done
+IMAGE=$REGISTRY/lab:t
 
 agent 0
 ok "read file by file, it is right" \

@@ -268,6 +268,68 @@ static void the_rest_comes_in_the_background(void **state)
 	fill_lab_release(&lab);
 }
 
+/* ---- what is whole ---- */
+
+static bool is_needed(struct fill_lab *lab)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+
+	assert_int_equal(
+		ql_image_get(lab->to.store, &lab->info.manifest, &info), 0);
+	return ql_fill_needed(lab->to.store, &info);
+}
+
+static void an_image_that_is_whole_needs_no_filler(void **state)
+{
+	struct ql_fill_options options = slowly;
+	struct ql_remove_stats stats;
+	struct ql_digest objects[3];
+	struct fill_lab lab;
+	struct ql_content c;
+	struct opened o;
+	bool whole = true;
+
+	(void)state;
+	options.background_rate = UINT64_MAX;
+	make(&lab, trace);
+	assert_true(is_needed(&lab));
+	assert_int_equal(ql_image_mark_whole(lab.to.store, &lab.info.manifest,
+					     &whole, &lab.to.err),
+			 0);
+	assert_false(whole);
+	assert_true(is_needed(&lab));
+	open_image(&lab, &o, &options);
+	ql_fill_image_rest(o.image);
+	assert_true(ql_fill_image_here(o.image, 20000000000ULL));
+	assert_int_equal(ql_fill_flush(o.filler, &lab.to.err), 0);
+	assert_false(is_needed(&lab));
+	object_of(&o, "large", &c);
+	close_image(&o);
+	/* Some goes: it is needed again.  What no table knows stays. */
+	objects[0] = c.object;
+	objects[1] = lab.info.config;
+	assert_int_equal(ql_digest_of("x", 1, &objects[2]), 0);
+	assert_int_equal(ql_object_put(lab.to.store, "{}", 2, NULL, objects + 1,
+				       NULL),
+			 0);
+	assert_int_equal(ql_objects_drop(lab.to.store, objects, 3, &stats,
+					 &lab.to.err),
+			 0);
+	assert_int_equal(stats.objects, 1);
+	assert_int_equal(stats.bytes, files[5].len);
+	assert_false(ql_object_here(lab.to.store, &c.object));
+	assert_true(ql_object_here(lab.to.store, &lab.info.config));
+	assert_true(is_needed(&lab));
+	open_image(&lab, &o, &options);
+	ql_fill_image_rest(o.image);
+	assert_true(ql_fill_image_here(o.image, 20000000000ULL));
+	assert_int_equal(ql_fill_flush(o.filler, &lab.to.err), 0);
+	assert_true(ql_object_here(lab.to.store, &c.object));
+	assert_false(is_needed(&lab));
+	close_image(&o);
+	fill_lab_release(&lab);
+}
+
 /* ---- what goes wrong ---- */
 
 static void flip(const struct fill_lab *lab, const struct ql_digest *blob,
@@ -388,6 +450,7 @@ int main(void)
 		cmocka_unit_test(a_start_s_parts_come_from_its_blob),
 		cmocka_unit_test(many_readers_fetch_each_byte_once),
 		cmocka_unit_test(the_rest_comes_in_the_background),
+		cmocka_unit_test(an_image_that_is_whole_needs_no_filler),
 		cmocka_unit_test(wrong_bytes_are_never_given),
 		cmocka_unit_test(a_wait_can_be_hurried),
 	};

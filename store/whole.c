@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether all that a layer, or a ready-made image, needs is here, as its
+ * record says it: so that nobody has to look at every object to know.  The
+ * record says so only while it is true: it is changed after a look, and before
+ * an object goes, under the lock that adding and removing share.
+ */
+#include "store/store-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+/* -EAGAIN (not described): somebody is removing, or checking. */
+static int lock_try(const struct ql_store *store, int *ret_fd,
+		    struct ql_error *err)
+{
+	_cleanup_close_ int fd = openat(store->root_fd, "lock",
+					O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "open %s/lock", store->root);
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK || errno == EINTR
+			       ? -EAGAIN
+			       : ql_error_errno(err, -errno, "lock %s/lock",
+						store->root);
+	*ret_fd = ql_take_fd(&fd);
+	return 0;
+}
+
+static bool set_is_here(const struct ql_store *store,
+			const struct ql_object_set *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if (!ql_object_exists(store, &set->items[i].digest))
+			return false;
+	return true;
+}
+
+static int layer_objects(const struct ql_store *store,
+			 const struct ql_digest *diff_id,
+			 struct ql_object_set *ret_set, struct ql_error *err)
+{
+	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	int r = ql_tree_open_layer(store, diff_id, &tree, err);
+
+	return r < 0 ? r : ql_object_set_from_tree(tree, ret_set, err);
+}
+
+/* ---- all is here ---- */
+
+/* What of the image is to be recorded as whole. */
+struct whole {
+	struct ql_object_set layers; /* owned: diff IDs */
+	bool image;
+	bool missing; /* something is */
+};
+
+static int whole_layer(struct ql_store *store, const struct ql_digest *diff_id,
+		       struct whole *w, struct ql_error *err)
+{
+	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	struct ql_layer_info info;
+	int r = ql_layer_get(store, diff_id, &info);
+
+	if (r < 0 || !(info.flags & QL_LAYER_LAZY)) {
+		w->missing |= r < 0;
+		return r == -ENOENT ? 0 : r;
+	}
+	r = layer_objects(store, diff_id, &set, err);
+	if (r < 0)
+		return r;
+	if (!set_is_here(store, &set)) {
+		w->missing = true;
+		return 0;
+	}
+	return ql_object_set_add(&w->layers, diff_id, 0) < 0
+		       ? ql_error_nomem(err)
+		       : 0;
+}
+
+static int whole_ready(struct ql_store *store, const struct ql_image_info *info,
+		       struct whole *w, struct ql_error *err)
+{
+	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	int r = ql_tree_open_image(store, &info->manifest, &tree, err);
+
+	if (r == 0)
+		r = ql_object_set_from_tree(tree, &set, err);
+	w->image = r == 0 && set_is_here(store, &set);
+	return r;
+}
+
+/* An image that is ready-made does not read by its layers' records. */
+static int whole_look(struct ql_store *store, const struct ql_image_info *info,
+		      struct whole *w, struct ql_error *err)
+{
+	int r = 0;
+
+	if (info->flags & QL_IMAGE_READY && !(info->flags & QL_IMAGE_WHOLE)) {
+		r = whole_ready(store, info, w, err);
+		w->missing = !w->image;
+		return r;
+	}
+	if (info->flags & QL_IMAGE_READY)
+		return 0;
+	for (uint32_t i = 0; i < info->n_layers && r == 0; i++)
+		r = whole_layer(store, &info->layers[i], w, err);
+	return r;
+}
+
+static int layer_flag(struct ql_txn *txn, const struct ql_digest *diff_id,
+		      bool lazy, struct ql_error *err)
+{
+	struct ql_layer_info info;
+	int r = ql_record_get_layer(txn, diff_id, &info);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "a layer's record");
+	info.flags &= ~(uint32_t)QL_LAYER_LAZY;
+	if (lazy)
+		info.flags |= QL_LAYER_LAZY;
+	return ql_record_put_layer(txn, &info, err);
+}
+
+static int image_flag(struct ql_txn *txn, const struct ql_digest *manifest,
+		      bool whole, struct ql_error *err)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	int r = ql_record_get_image(txn, manifest, &info);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "an image's record");
+	info.flags &= ~(uint32_t)QL_IMAGE_WHOLE;
+	if (whole)
+		info.flags |= QL_IMAGE_WHOLE;
+	return ql_record_put_image(txn, &info, err);
+}
+
+static int whole_record(struct ql_store *store,
+			const struct ql_digest *manifest, const struct whole *w,
+			struct ql_error *err)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	int r;
+
+	if (!w->image && w->layers.n == 0)
+		return 0;
+	/* The names that were looked at outlast the record. */
+	if (syncfs(store->root_fd) < 0)
+		return ql_error_errno(err, -errno, "write to %s", store->root);
+	r = ql_txn_begin(store->catalog, true, &txn, err);
+	for (size_t i = 0; i < w->layers.n && r == 0; i++)
+		r = layer_flag(txn, &w->layers.items[i].digest, false, err);
+	if (r == 0 && w->image)
+		r = image_flag(txn, manifest, true, err);
+	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
+}
+
+int ql_image_mark_whole(struct ql_store *store,
+			const struct ql_digest *manifest, bool *ret_whole,
+			struct ql_error *err)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	_cleanup_close_ int lock = -1;
+	struct whole w = { 0 };
+	int r = ql_store_need_write(store, err);
+
+	if (r == 0)
+		r = lock_try(store, &lock, err);
+	if (r < 0)
+		return r;
+	r = ql_image_get(store, manifest, &info);
+	if (r < 0)
+		return r == -ENOENT
+			       ? r
+			       : ql_error_errno(err, r, "the image's record");
+	r = whole_look(store, &info, &w, err);
+	if (r == 0)
+		r = whole_record(store, manifest, &w, err);
+	ql_object_set_release(&w.layers);
+	if (r == 0)
+		*ret_whole = !w.missing;
+	return r;
+}
+
+/* ---- some goes ---- */
+
+struct drop {
+	struct ql_store *store;	      /* borrowed */
+	struct ql_txn *txn;	      /* owned until committed */
+	struct ql_object_set objects; /* owned; those that may go */
+	struct ql_object_set layers;  /* owned; diff IDs that have some */
+	struct ql_object_set images;  /* owned; ready-made, likewise */
+	struct ql_error *err;	      /* borrowed */
+};
+
+static void drop_release(struct drop *d)
+{
+	ql_txn_abort(d->txn);
+	ql_object_set_release(&d->objects);
+	ql_object_set_release(&d->layers);
+	ql_object_set_release(&d->images);
+}
+
+/* Leaves of the objects those that a user has not, or that its table (NULL:
+ * it has none) can bring again.  *ret_any: it has some of what is left. */
+static void drop_keep(struct drop *d, const struct ql_object_set *user,
+		      const struct ql_toc *toc, bool *ret_any)
+{
+	size_t n = 0;
+
+	*ret_any = false;
+	for (size_t i = 0; i < d->objects.n; i++) {
+		const struct ql_object_use *use = &d->objects.items[i];
+		struct ql_toc_file file;
+		bool has = user->n > 0 &&
+			   bsearch(use, user->items, user->n, sizeof(*use),
+				   ql_object_use_cmp);
+
+		if (has && (!toc || ql_toc_find(toc, &use->digest, &file) < 0))
+			continue;
+		*ret_any |= has;
+		d->objects.items[n++] = *use;
+	}
+	d->objects.n = n;
+}
+
+static int drop_layer(const void *key, size_t key_len, const void *value,
+		      size_t len, void *arg)
+{
+	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	_cleanup_(ql_toc_closep) struct ql_toc *toc = NULL;
+	struct drop *d = arg;
+	struct ql_layer_info info;
+	bool any;
+	int r = ql_record_parse_layer(key, key_len, value, len, &info);
+
+	if (r < 0)
+		return ql_error_errno(d->err, r, "a layer's record");
+	r = layer_objects(d->store, &info.diff_id, &set, d->err);
+	if (r < 0)
+		return r;
+	if (ql_toc_open_layer(d->store, &info, &toc, NULL) < 0)
+		toc = NULL;
+	drop_keep(d, &set, toc, &any);
+	return any && ql_object_set_add(&d->layers, &info.diff_id, 0) < 0
+		       ? ql_error_nomem(d->err)
+		       : 0;
+}
+
+static int drop_image(const void *key, size_t key_len, const void *value,
+		      size_t len, void *arg)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	_cleanup_(ql_toc_closep) struct ql_toc *toc = NULL;
+	struct drop *d = arg;
+	bool any;
+	int r = ql_record_parse_image(key, key_len, value, len, &info);
+
+	if (r < 0)
+		return ql_error_errno(d->err, r, "an image's record");
+	r = ql_image_own_objects(d->store, &info, &set, d->err);
+	if (r < 0)
+		return r;
+	if (ql_toc_open_image(d->store, &info, &toc, NULL) < 0)
+		toc = NULL;
+	drop_keep(d, &set, toc, &any);
+	return any && ql_object_set_add(&d->images, &info.manifest, 0) < 0
+		       ? ql_error_nomem(d->err)
+		       : 0;
+}
+
+static int drop_commit(struct drop *d, struct ql_error *err)
+{
+	int r = ql_txn_each(d->txn, QL_TABLE_LAYERS, drop_layer, d, err);
+
+	if (r == 0)
+		r = ql_txn_each(d->txn, QL_TABLE_IMAGES, drop_image, d, err);
+	for (size_t i = 0; i < d->layers.n && r == 0; i++)
+		r = layer_flag(d->txn, &d->layers.items[i].digest, true, err);
+	for (size_t i = 0; i < d->images.n && r == 0; i++)
+		r = image_flag(d->txn, &d->images.items[i].digest, false, err);
+	return r < 0 ? r : ql_txn_commit(ql_take_ptr(d->txn), err);
+}
+
+static void drop_unlink(struct drop *d, struct ql_remove_stats *stats)
+{
+	char path[QL_OBJECT_PATH + 1];
+	struct stat st;
+
+	for (size_t i = 0; i < d->objects.n; i++) {
+		(void)ql_object_path(&d->objects.items[i].digest, path);
+		if (fstatat(d->store->root_fd, path, &st, 0) < 0 ||
+		    unlinkat(d->store->root_fd, path, 0) < 0)
+			continue;
+		stats->objects++;
+		stats->bytes += (uint64_t)st.st_size;
+	}
+}
+
+int ql_objects_drop(struct ql_store *store, const struct ql_digest *objects,
+		    size_t n, struct ql_remove_stats *ret_stats,
+		    struct ql_error *err)
+{
+	_cleanup_(drop_release) struct drop d = { .store = store, .err = err };
+	_cleanup_close_ int lock = -1;
+	struct ql_remove_stats stats = { 0 };
+	int r = ql_store_need_write(store, err);
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (ql_object_set_add(&d.objects, &objects[i], 0) < 0)
+			r = ql_error_nomem(err);
+	ql_object_set_sort(&d.objects);
+	if (r == 0)
+		r = ql_store_lock(store, true, &lock, err);
+	if (r == 0)
+		r = ql_txn_begin(store->catalog, true, &d.txn, err);
+	if (r == 0)
+		r = drop_commit(&d, err);
+	if (r < 0)
+		return r;
+	drop_unlink(&d, &stats);
+	*ret_stats = stats;
+	return 0;
+}
