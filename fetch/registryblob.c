@@ -65,7 +65,9 @@ static int blob_connect(struct blob_stream *b, struct ql_error *err)
 {
 	int r;
 	uint64_t left = b->end - b->pos;
-	struct ql_range range = { b->pos, b->end < b->size ? left : 0,
+	bool part = b->pos > 0 || b->end < b->size;
+	/* Where it ends is said: not all know "bytes=N-". */
+	struct ql_range range = { b->pos, part ? left : 0,
 				  left > QL_BLOB_WINDOW };
 
 	ql_http_response_release(&b->rs);

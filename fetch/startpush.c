@@ -113,7 +113,9 @@ static int put_empty(struct ql_registry *reg, struct ql_manifest_blob *config,
 
 	if (ql_digest_of("{}", 2, &blob.digest) < 0)
 		return ql_error_nomem(err);
-	*config = (struct ql_manifest_blob){ .media_type = QL_TYPE_EMPTY,
+	/* Not QL_TYPE_EMPTY: there are registries whose list of referrers has
+	 * this type for the artifact's, and not the manifest's own. */
+	*config = (struct ql_manifest_blob){ .media_type = QL_START_ARTIFACT,
 					     .digest = blob.digest,
 					     .size = 2 };
 	return ql_registry_put_blob(reg, &blob, &there, err);

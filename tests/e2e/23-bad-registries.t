@@ -73,7 +73,7 @@ good ok "a registry with nothing wrong"
 # ---- what can be got over ----
 
 good cut "a connection that breaks three times"
-is "$(requests 'blobs.* bytes=[0-9]+- ')" 3 "... is taken up where it broke"
+is "$(requests 'blobs.* bytes=[0-9]+-[0-9]+ ')" 3 "... is taken up where it broke"
 good cut-whole "a registry that answers Range with everything"
 good busy "429 with Retry-After"
 start=$(date +%s%N)

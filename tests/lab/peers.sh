@@ -1,18 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What a comparison with stargz-snapshotter needs, made once and kept in
-# $QL_CACHE (~/.cache/quicklayer) under peers/.
+# What a comparison with stargz-snapshotter needs, and a registry that Debian
+# has not, made once and kept in $QL_CACHE (~/.cache/quicklayer) under peers/.
 #
 #   peers.sh program            builds the snapshotter from its Go module
 #                               (stargz/); prints the program's path
+#   peers.sh registry           the same of a registry with the referrers API
+#                               (referrers/)
 #   peers.sh images NAME...     a docker-registry's storage with, for each
 #                               workload (workloads.sh), NAME:1, the image as
 #                               mkimage.sh makes it, and NAME:stargz, optimized
 #                               for the workload's command by ctr-remote;
 #                               prints the folder
 #
-# Needs root, Go as new as stargz/go.mod says with a module proxy that it
+# Needs root, Go as new as the folders' go.mod say with a module proxy that it
 # reaches, and Debian's stargz-snapshotter package (ctr-remote alone).
 . "$(dirname "$0")/lib.sh"
 . "$LAB/engines.sh"
@@ -26,30 +28,34 @@ say()
 	printf 'peers: %s\n' "$*" >&2
 }
 
-# The module's version and a checksum of what is built around it.
-program_version()
+# go_program FOLDER MODULE NAME: builds what is in a folder here, whose version
+# is that of the module it is made of and a checksum of what is around it;
+# prints the program's path.
+go_program()
 {
-	printf '%s-%s\n' "$(awk '$2 ~ /stargz-snapshotter$/ { print $3 }
-		$1 ~ /stargz-snapshotter$/ { print $2 }' \
-		"$LAB/stargz/go.mod" | head -1)" \
-		"$(cat "$LAB"/stargz/{main.go,go.mod,go.sum} | sha256sum |
-			cut -c1-8)"
+	local from=$LAB/$1 module=$2 name=$3 dir
+	dir=$CACHE/$(awk -v m="$module" '$2 == m { print $3; exit }
+		$1 == m { print $2; exit }' "$from/go.mod")-$(cat \
+		"$from"/{main.go,go.mod,go.sum} | sha256sum | cut -c1-8)
+	if [ ! -x "$dir/$name" ]; then
+		command -v go >/dev/null || bail "no Go compiler is installed"
+		say "building $name ${dir##*/}"
+		mkdir -p "$dir"
+		(cd "$from" && go build -buildvcs=false \
+			-o "$dir/$name.part" .) >&2 || bail "$name was not built"
+		mv "$dir/$name.part" "$dir/$name"
+	fi
+	echo "$dir/$name"
 }
 
 program()
 {
-	local dir
-	dir=$CACHE/$(program_version)
-	if [ ! -x "$dir/stargz-grpc" ]; then
-		command -v go >/dev/null || bail "no Go compiler is installed"
-		say "building stargz-snapshotter ${dir##*/}"
-		mkdir -p "$dir"
-		(cd "$LAB/stargz" && go build -buildvcs=false \
-			-o "$dir/stargz-grpc.part" .) >&2 ||
-			bail "stargz-snapshotter was not built"
-		mv "$dir/stargz-grpc.part" "$dir/stargz-grpc"
-	fi
-	echo "$dir/stargz-grpc"
+	go_program stargz github.com/containerd/stargz-snapshotter stargz-grpc
+}
+
+registry()
+{
+	go_program referrers github.com/google/go-containerregistry referrers
 }
 
 remote()
@@ -110,9 +116,9 @@ mkdir -p "$CACHE"
 exec 7>"$CACHE/lock"
 flock 7
 case ${1:-} in
-program | images) "$@" ;;
+program | registry | images) "$@" ;;
 *)
-	say "usage: peers.sh program | images NAME..."
+	say "usage: peers.sh program | registry | images NAME..."
 	exit 2
 	;;
 esac
