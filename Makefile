@@ -48,7 +48,8 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
 ALL_SRC := $(LIB_SRC) $(AGENT_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
 HEADERS := $(wildcard store/base/*.h store/*.h fetch/*.h refactor/*.h fs/*.h \
 	tools/*.h tests/*/*.h)
-SCRIPTS := .ci/run $(wildcard tools/*.sh tools/lint/*.sh tests/lab/*.sh \
+SCRIPTS := .ci/run $(wildcard tools/*.sh tools/*/*.sh tools/*/*/*.sh \
+	tests/lab/*.sh \
 	tests/e2e/*.sh tests/e2e/*.t tests/e2e/run tests/fuzz/*.sh tools/completion/*)
 MAN := $(wildcard tools/man/*.1 tools/man/*.5 tools/man/*.8)
 E2E := $(wildcard tests/e2e/*.t)

@@ -28,7 +28,7 @@ declare -A LEVEL=(
 		skopeo runc crun containerd jq attr acl libcap2-bin zstd curl
 		openssl strace iproute2 procps time util-linux tar
 		xz-utils debootstrap ca-certificates apache2-utils xxd
-		busybox-static diffutils stargz-snapshotter libarchive-tools"
+		busybox-static diffutils stargz-snapshotter mmdebstrap libarchive-tools"
 	[demo]="build docker-registry skopeo umoci debootstrap crun jq curl
 		procps tar gzip ca-certificates"
 	[bench]="test fio hyperfine erofs-utils"

@@ -13,15 +13,17 @@
 #                         layers, the rest of it new
 #
 # A layer is made by running commands in a chroot over an overlay mount, and
-# the overlay's upper folder becomes a tar with OCI whiteouts.  Layers are kept
-# in $QL_CACHE (~/.cache/quicklayer) under a checksum of their recipe and of
-# all below, so that only the first run takes minutes.  Needs root, debootstrap
-# and a Debian mirror in the machine's APT configuration.
+# the overlay's upper folder becomes a tar with OCI whiteouts, both as
+# tools/corpus does it.  Layers are kept in $QL_CACHE (~/.cache/quicklayer)
+# under a checksum of their recipe and of all below, so that only the first run
+# takes minutes.  Needs root, debootstrap and a Debian mirror in the machine's
+# APT configuration.
 # Recipes are taken by their names, and expanded in the chroot.
 # shellcheck disable=SC2016,SC2034
 set -euo pipefail
 
 LAB=$(cd "$(dirname "$0")" && pwd)
+CORPUS=$LAB/../../tools/corpus
 CACHE=${QL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/quicklayer}
 SUITE=bookworm
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -114,30 +116,13 @@ chown -R node:node /home/node/app'
 
 # ---- layers ----
 
-# Overlay's whiteouts and opaque folders as the OCI image-spec writes them.
-whiteouts_convert()
-{
-	local dir=$1 path
-	find "$dir" -type c -print0 | while IFS= read -r -d '' path; do
-		[ "$(stat -c %t:%T "$path")" = 0:0 ] || continue
-		rm "$path"
-		: >"${path%/*}/.wh.${path##*/}"
-	done
-	find "$dir" -mindepth 1 -type d -print0 |
-		while IFS= read -r -d '' path; do
-			getfattr -h -n trusted.overlay.opaque "$path" \
-				>/dev/null 2>&1 && : >"$path/.wh..wh..opq"
-		done || :
-}
-
 layer_pack()
 {
 	local dir=$1 file=$2
-	tar -C "$dir" --sort=name --numeric-owner --format=pax \
-		--pax-option=delete=atime,delete=ctime --xattrs \
-		--xattrs-include='security.capability' \
-		--xattrs-include='user.*' -cf - . | gzip -n >"$file.part"
+	python3 -B "$CORPUS/pack.py" "$dir" "$file.tar"
+	gzip -n <"$file.tar" >"$file.part"
 	mv "$file.part" "$file"
+	rm "$file.tar"
 }
 
 # Runs a script in a mount namespace of its own.  In a chroot that is no mount
@@ -157,26 +142,20 @@ layer_make()
 	shift 2
 	[ ! -e "$dir/layer.tar.gz" ] || return 0
 	rm -rf --one-file-system "$dir"
-	mkdir -p "$dir/diff" "$dir/work" "$dir/root" "$dir/tar"
+	mkdir -p "$dir"
 	for l; do
 		lower=$l${lower:+:$lower}
 	done
-	apart '
-		trap "umount -R \"$2/root\"" EXIT
-		mount -t overlay -o "lowerdir=$1,upperdir=$2/diff,workdir=$2/work,metacopy=off,redirect_dir=off" overlay "$2/root"
-		mount -t proc proc "$2/root/proc"
-		mount --bind /dev "$2/root/dev"
-		mount --bind /etc/resolv.conf "$2/root/etc/resolv.conf" || :
-		chroot "$2/root" /bin/sh -c "$3"
-	' layer "$lower" "$dir" "$commands" </dev/null >"$dir/log" 2>&1 || {
+	STEP_BINDS='/etc/resolv.conf /etc/resolv.conf ro' \
+		"$CORPUS/step.sh" "$dir" "$lower" "$commands" LC_ALL=C \
+		DEBIAN_FRONTEND=noninteractive HOME=/root \
+		PATH=/usr/sbin:/usr/bin:/sbin:/bin >"$dir/log" 2>&1 || {
 		tail -20 "$dir/log" >&2
 		say "a layer could not be made"
 		exit 1
 	}
-	cp -a "$dir/diff/." "$dir/tar/"
-	whiteouts_convert "$dir/tar"
-	layer_pack "$dir/tar" "$dir/layer.tar.gz"
-	rm -rf "$dir/tar" "$dir/work"
+	layer_pack "$dir/diff" "$dir/layer.tar.gz"
+	rm -rf "$dir/work"
 	rmdir "$dir/root"
 }
 
