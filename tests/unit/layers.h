@@ -7,10 +7,10 @@
 #define QL_TEST_LAYERS_H
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "tests/unit/scratch.h"
 #include "tests/unit/tarball.h"
 
 struct lab {
@@ -25,24 +25,15 @@ struct lab {
 static inline void lab_init(struct lab *lab)
 {
 	*lab = (struct lab){ .root = "/tmp/quicklayer-unit.XXXXXX" };
-	tarball_must(mkdtemp(lab->root));
+	(void)scratch_dir(lab->root);
 	tarball_must(ql_store_open(lab->root, QL_STORE_WRITE, &lab->store,
 				   NULL) == 0);
-}
-
-static inline int lab_remove(const char *path, const struct stat *st, int flag,
-			     struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
 }
 
 static inline void lab_release(struct lab *lab)
 {
 	ql_store_close(lab->store);
-	(void)nftw(lab->root, lab_remove, 16, FTW_DEPTH | FTW_PHYS);
+	scratch_remove(lab->root);
 }
 #define _cleanup_lab_ __attribute__((cleanup(lab_release)))
 

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 
 #include "fs/agent.h"
+#include "tests/unit/scratch.h"
 
 static struct ql_agent_config config;
 static struct ql_buf findings = QL_BUF_INIT(1 << 16);
@@ -268,7 +269,7 @@ static void who_started_us_is_told(void **state)
 	char dir[] = "/tmp/quicklayer-unit.XXXXXX", name[64];
 
 	(void)state;
-	assert_non_null(mkdtemp(dir));
+	(void)scratch_dir(dir);
 	(void)snprintf(name, sizeof(name), "%s/notify", dir);
 	notified(name);
 	assert_int_equal(rmdir(dir), 0);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fetch/fetch-private.h"
+#include "tests/unit/scratch.h"
 
 #define AB "\"auth\":\"YTpi\"" /* a:b */
 #define CD "\"auth\":\"Yzpk\"" /* c:d */
@@ -115,7 +116,7 @@ static void a_password_becomes_a_basic_header(void **state)
 
 static int make_file(void **state)
 {
-	int fd = mkstemp(file);
+	int fd = scratch_file(file);
 
 	(void)state;
 	if (fd < 0)

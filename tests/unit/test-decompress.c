@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "fetch/fetch-private.h"
+#include "tests/unit/scratch.h"
 
 enum { BUF_MAX = 64 << 20, PLAIN = 300000 };
 
@@ -56,7 +57,7 @@ static void pipe_through(const char *command, const void *data, size_t len,
 {
 	_cleanup_free_ char *line = NULL;
 	char name[] = "/tmp/quicklayer-unit.XXXXXX";
-	_cleanup_close_ int fd = mkstemp(name);
+	_cleanup_close_ int fd = scratch_file(name);
 	_cleanup_free_ char *chunk = malloc(1 << 16);
 	FILE *f;
 	size_t n;

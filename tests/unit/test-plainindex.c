@@ -145,7 +145,7 @@ static void through(const char *command, const char *data, size_t len,
 		    struct ql_buf *out)
 {
 	char name[] = "/tmp/quicklayer-unit.XXXXXX";
-	_cleanup_close_ int fd = mkstemp(name);
+	_cleanup_close_ int fd = scratch_file(name);
 	_cleanup_free_ char *line = ql_strf("%s <%s", command, name);
 	_cleanup_free_ char *chunk = malloc(1 << 16);
 	FILE *f;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "fetch/fetch-private.h"
+#include "tests/unit/scratch.h"
 
 static char dir[] = "/tmp/quicklayer-unit.XXXXXX";
 
@@ -176,7 +177,8 @@ static void more_than_16_mirrors_are_refused(void **state)
 static int make_dir(void **state)
 {
 	(void)state;
-	return mkdtemp(dir) ? 0 : -1;
+	(void)scratch_dir(dir);
+	return 0;
 }
 
 static int remove_dir(void **state)

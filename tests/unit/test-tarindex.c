@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fetch/fetch-private.h"
+#include "tests/unit/scratch.h"
 
 static char dir[] = "/tmp/quicklayer-unit.XXXXXX";
 
@@ -182,8 +183,7 @@ static void damage_is_an_error_and_no_more(void **state)
 static int make_dir(void **state)
 {
 	(void)state;
-	if (!mkdtemp(dir))
-		return -1;
+	(void)scratch_dir(dir);
 	run("mkdir -p sub/dir && printf 'content of a' >a && "
 	    "printf 'content of b' >sub/b && : >empty && "
 	    "ln -s ../b sub/dir/up && ln a sub/hard && "
