@@ -495,6 +495,31 @@ typedef int ql_range_fn(void *arg, uint64_t offset, uint64_t len,
 int ql_lazylayer_open(struct ql_store *store, const struct ql_descriptor *d,
 		      ql_range_fn *read_range, void *arg,
 		      struct ql_layer_info *info, struct ql_error *err);
+/* The same where ql_share_pays(); else -ENOTSUP. */
+int ql_lazylayer_open_shared(struct ql_store *store,
+			     const struct ql_descriptor *d,
+			     ql_range_fn *read_range, void *arg,
+			     struct ql_layer_info *info, struct ql_error *err);
+
+/* ---- fillwait.c ---- */
+
+/* As ql_fill_all(); -ECANCELED soon after *cancel (may be NULL) is set. *stats:
+ * what was moved, also on failure. */
+int ql_fill_missing(struct ql_store *store, const struct ql_image_info *info,
+		    const struct ql_fill_options *options,
+		    const atomic_bool *cancel, struct ql_fill_stats *stats,
+		    struct ql_error *err);
+
+/* ---- share.c ---- */
+
+/* Of content that is wanted whole, so much is missing: it is worth while to
+ * fetch that alone. */
+bool ql_share_pays(uint64_t missing, uint64_t bytes);
+/* The same of a tree's files.  False where it is damaged. */
+bool ql_share_tree_pays(const struct ql_store *store, const void *cfs,
+			size_t len);
+/* Some version of the image is here. */
+bool ql_share_is_likely(struct ql_store *store, const struct ql_ref *ref);
 
 /* ---- resolve.c ---- */
 

@@ -7,6 +7,8 @@
 
 #include <errno.h>
 
+#define LOOK_NS 200000000ULL /* how often a wait for all looks around */
+
 bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info)
 {
 	if (info->flags & QL_IMAGE_READY)
@@ -188,33 +190,56 @@ int ql_fill_trace(struct ql_store *store, const struct ql_image_info *info,
 
 /* ---- all of an image ---- */
 
-int ql_fill_all(struct ql_store *store, const struct ql_image_info *info,
-		const struct ql_fill_options *options, struct ql_error *err)
+static int wait_all(struct ql_filler *f, struct ql_fill_image *image,
+		    const atomic_bool *cancel, struct ql_fill_stats *stats,
+		    struct ql_error *err)
+{
+	uint64_t moved = 0, since = ql_now_ns();
+
+	/* It goes on for as long as something comes. */
+	while (!ql_fill_image_here(image, LOOK_NS)) {
+		ql_filler_stats(f, stats);
+		if (stats->bytes_fetched != moved)
+			since = ql_now_ns();
+		moved = stats->bytes_fetched;
+		if (cancel && atomic_load(cancel))
+			return ql_error_set(err, -ECANCELED, "canceled");
+		if (ql_now_ns() - since > f->options.read_timeout)
+			return ql_error_set(err, -EIO,
+					    "not all of the image could be "
+					    "fetched: %s",
+					    ql_filler_last_error(f));
+	}
+	return ql_fill_flush(f, err);
+}
+
+int ql_fill_missing(struct ql_store *store, const struct ql_image_info *info,
+		    const struct ql_fill_options *options,
+		    const atomic_bool *cancel, struct ql_fill_stats *stats,
+		    struct ql_error *err)
 {
 	_cleanup_(ql_filler_freep) struct ql_filler *f = NULL;
 	struct ql_fill_options all = *options;
 	struct ql_fill_image *image = NULL;
-	struct ql_fill_stats before = { 0 }, now;
 	int r;
 
 	all.background_rate = UINT64_MAX;
 	r = ql_filler_new(store, &all, &f, err);
 	if (r == 0)
 		r = ql_fill_image_open(f, info, &image, err);
-	if (r == 0)
+	if (r == 0) {
 		ql_fill_image_rest(image);
-	/* It goes on for as long as something comes. */
-	while (r == 0 && !ql_fill_image_here(image, f->options.read_timeout)) {
-		ql_filler_stats(f, &now);
-		if (now.bytes_fetched == before.bytes_fetched)
-			r = ql_error_set(err, -EIO,
-					 "not all of the image could be "
-					 "fetched: %s",
-					 ql_filler_last_error(f));
-		before = now;
+		r = wait_all(f, image, cancel, stats, err);
+		ql_filler_stats(f, stats);
 	}
-	if (r == 0)
-		r = ql_fill_flush(f, err);
 	ql_fill_image_close(image);
 	return r;
+}
+
+int ql_fill_all(struct ql_store *store, const struct ql_image_info *info,
+		const struct ql_fill_options *options, struct ql_error *err)
+{
+	struct ql_fill_stats stats;
+
+	return ql_fill_missing(store, info, options, NULL, &stats, err);
 }

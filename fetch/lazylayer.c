@@ -30,6 +30,7 @@ struct lazy {
 	ql_range_fn *read_range;
 	void *arg;
 	struct ql_toc_where where;
+	bool if_shared;
 	struct ql_buf buf; /* bytes of the blob, the section in them: */
 	size_t section;
 };
@@ -147,11 +148,13 @@ static ssize_t counted_read(struct ql_stream *s, void *buf, size_t len,
 
 static const struct ql_stream_ops counted_ops = { counted_read, NULL };
 
-static int lazy_draft(struct lazy *l, struct ql_draft *draft,
-		      struct ql_error *err)
+static int lazy_draft(struct lazy *l, const struct ql_store *store,
+		      struct ql_draft *draft, struct ql_error *err)
 {
 	_cleanup_tocdraft_ struct ql_tocdraft td = {
-		.draft = draft, .content_end = l->where.content_end
+		.draft = draft,
+		.content_end = l->where.content_end,
+		.store = l->if_shared ? store : NULL,
 	};
 	_cleanup_stream_ struct ql_stream *json = NULL;
 	struct counted counted = { .base = { &counted_ops } };
@@ -166,6 +169,8 @@ static int lazy_draft(struct lazy *l, struct ql_draft *draft,
 		r = ql_tocdraft_end(&td, err);
 	if (r == 0 && !l->where.zstd)
 		r = lazy_index_file(l, &td, counted.bytes, err);
+	if (r == 0 && l->if_shared && !ql_share_pays(td.missing, td.bytes))
+		r = ql_error_set(err, -ENOTSUP, "most of it is missing");
 	return r;
 }
 
@@ -181,8 +186,21 @@ static int lazy_open(struct lazy *l, struct ql_store *store,
 				 l->where.zstd ? QL_CODEC_ZSTD : QL_CODEC_GZIP,
 				 &draft, err);
 	if (r == 0)
-		r = lazy_draft(l, draft, err);
+		r = lazy_draft(l, store, draft, err);
 	return r < 0 ? r : ql_draft_commit(draft, info, err);
+}
+
+static int lazy_run(struct lazy *l, struct ql_store *store,
+		    struct ql_layer_info *info, struct ql_error *err)
+{
+	int r = ql_toc_locate(l->d, &l->where, err);
+
+	if (r < 0)
+		return r;
+	ql_buf_init(&l->buf, QL_TOC_SECTION_MAX + TAIL_MAX);
+	r = lazy_open(l, store, info, err);
+	ql_buf_release(&l->buf);
+	return r;
 }
 
 int ql_lazylayer_open(struct ql_store *store, const struct ql_descriptor *d,
@@ -190,12 +208,18 @@ int ql_lazylayer_open(struct ql_store *store, const struct ql_descriptor *d,
 		      struct ql_layer_info *info, struct ql_error *err)
 {
 	struct lazy l = { .d = d, .read_range = read_range, .arg = arg };
-	int r = ql_toc_locate(d, &l.where, err);
 
-	if (r < 0)
-		return r;
-	ql_buf_init(&l.buf, QL_TOC_SECTION_MAX + TAIL_MAX);
-	r = lazy_open(&l, store, info, err);
-	ql_buf_release(&l.buf);
-	return r;
+	return lazy_run(&l, store, info, err);
+}
+
+int ql_lazylayer_open_shared(struct ql_store *store,
+			     const struct ql_descriptor *d,
+			     ql_range_fn *read_range, void *arg,
+			     struct ql_layer_info *info, struct ql_error *err)
+{
+	struct lazy l = {
+		.d = d, .read_range = read_range, .arg = arg, .if_shared = true
+	};
+
+	return lazy_run(&l, store, info, err);
 }

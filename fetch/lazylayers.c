@@ -70,8 +70,8 @@ static int layer_draft(struct lazy_layers *all, uint32_t i,
 	if (r < 0 || ql_layer_get(all->store, diff_id, &info) == 0)
 		return r;
 	info = (struct ql_layer_info){ .diff_id = *diff_id };
-	r = ql_lazylayer_open(all->store, range.d, read_range, &range, &info,
-			      err);
+	r = (all->options->lazy ? ql_lazylayer_open : ql_lazylayer_open_shared)(
+		all->store, range.d, read_range, &range, &info, err);
 	if (r == -ENOTSUP) {
 		if (err->text[0])
 			ql_debug("msg=\"a layer is fetched whole\" text=\"%s\"",

@@ -110,6 +110,33 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 	return r < 0 ? r : image_build(store, ref, options, resolved, err);
 }
 
+/* All of an image that is likely to share files with what is here: the tables
+ * of what does come, and pull_missing() fetches the rest.  -ENOENT: what is not
+ * here is fetched whole. */
+static int pull_shared(struct ql_store *store, struct ql_source *src,
+		       const struct ql_ref *ref,
+		       const struct ql_pull_options *options,
+		       struct ql_resolved *resolved,
+		       struct ql_spool **ret_spool,
+		       struct ql_pull_result *result, struct ql_error *err)
+{
+	int r;
+
+	if (options->lazy || !ql_share_is_likely(store, ref))
+		return -ENOENT;
+	/* Who wants no tables wants the layers themselves. */
+	r = options->no_index ? -ENOENT
+			      : ql_start_pull(store, src, ref, options,
+					      resolved, ret_spool, result, err);
+	if (r != -ENOENT)
+		return r;
+	r = resolved->diff_ids ? 0 : ql_resolve_config(src, resolved, err);
+	if (r == 0)
+		r = ql_lazylayers_fetch(store, src, resolved, options, result,
+					err);
+	return r < 0 ? r : -ENOENT;
+}
+
 static int pull_resolved(struct ql_store *store, struct ql_source *src,
 			 const struct ql_ref *ref,
 			 const struct ql_pull_options *options,
@@ -132,8 +159,34 @@ static int pull_resolved(struct ql_store *store, struct ql_source *src,
 	}
 	if (ql_image_get(store, &resolved->digest, &known) == 0)
 		return pull_known(store, ref, resolved, result, err);
-	return pull_layers(store, src, ref, options, resolved, ret_spool,
-			   result, err);
+	r = pull_shared(store, src, ref, options, resolved, ret_spool, result,
+			err);
+	return r != -ENOENT ? r
+			    : pull_layers(store, src, ref, options, resolved,
+					  ret_spool, result, err);
+}
+
+/* What came as tables alone of an image that is wanted whole. */
+static int pull_missing(struct ql_store *store,
+			const struct ql_pull_options *options,
+			struct ql_pull_result *result, struct ql_error *err)
+{
+	const struct ql_fill_options fill = {
+		.connections = options->parallel,
+		.plain_http = options->plain_http,
+		.config_dir = options->config_dir,
+	};
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	struct ql_fill_stats stats = { 0 };
+	int r = ql_image_get(store, &result->manifest, &info);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "image");
+	if (!ql_fill_needed(store, &info))
+		return 0;
+	r = ql_fill_missing(store, &info, &fill, options->cancel, &stats, err);
+	result->bytes_fetched += stats.bytes_fetched;
+	return r;
 }
 
 /* The image is here, and the filler goes on with its start. */
@@ -190,6 +243,8 @@ static int pull_run(struct ql_store *store, const struct ql_ref *ref,
 	result->manifest = resolved.digest;
 	r = pull_resolved(store, lent->src, ref, options, &resolved, &spool,
 			  result, err);
+	if (r == 0 && !options->lazy && !result->up_to_date)
+		r = pull_missing(store, options, result, err);
 	if (r == 0 && options->lazy && options->filler)
 		r = pull_start(store, options->filler, &resolved.digest, spool,
 			       ql_take_ptr(lent), err);

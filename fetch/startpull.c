@@ -13,7 +13,6 @@
 #include "fetch/start-private.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* The manifest's own annotation.  -ENOENT (not described): it has none. */
 static int start_annotated(const struct ql_resolved *resolved,
@@ -62,31 +61,6 @@ static int start_referred(struct ql_source *src,
 			found = true;
 	}
 	return found ? 0 : -ENOENT;
-}
-
-struct repository {
-	const char *name; /* borrowed; without tag */
-	size_t len;
-};
-
-static int same_repository(const char *name, const struct ql_image_info *info,
-			   void *arg)
-{
-	const struct repository *repo = arg;
-
-	(void)info;
-	return name && strncmp(name, repo->name, repo->len) == 0 &&
-	       (name[repo->len] == ':' || name[repo->len] == '@');
-}
-
-/* Some version of the image is here. */
-static bool repository_is_known(struct ql_store *store,
-				const struct ql_ref *ref)
-{
-	_cleanup_free_ char *name = ql_ref_repository(ref, false);
-	struct repository repo = { name, name ? strlen(name) : 0 };
-
-	return name && ql_image_each(store, same_repository, &repo, NULL) > 0;
 }
 
 static int spool_head(struct ql_spool *spool, const struct ql_start_ref *ref,
@@ -190,7 +164,7 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 	uint64_t size;
 	int r = start_annotated(resolved, &sref, err);
 
-	if (r == -ENOENT && options->lazy) {
+	if (r == -ENOENT) {
 		r = start_referred(src, resolved, &sref, err);
 		/* An answer that is none: the image does without. */
 		if (r < 0 && r != -ENOENT && r != -ECANCELED) {
@@ -205,7 +179,7 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 	d.digest = sref.blob;
 	d.size = sref.size;
 	size = sref.head_size;
-	if (options->filler && !repository_is_known(store, ref))
+	if (options->filler && !ql_share_is_likely(store, ref))
 		size = sref.size;
 	r = ql_spool_new(store, src, &d, sref.head_size, size,
 			 src->ops->rtt ? src->ops->rtt(src) : 0, &spool, err);
@@ -213,6 +187,9 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 		r = spool_head(spool, &sref, &head, err);
 	if (r == 0)
 		r = ql_start_parse(head, &sref, &start, err);
+	if (r == 0 && !options->lazy &&
+	    !ql_share_tree_pays(store, start.tree, start.tree_len))
+		return -ENOENT;
 	if (r == 0)
 		r = start_config(&start, resolved, err);
 	if (r == 0)

@@ -108,6 +108,9 @@ struct ql_tocdraft {
 	struct ql_digest digest; /* of the file */
 	uint64_t size, pos;	 /* of the file; where the next chunk begins */
 	uint64_t end_offset;	 /* of its content in the blob; 0: not told */
+	const struct ql_store *store; /* borrowed; NULL: the below is not of
+				       * interest */
+	uint64_t bytes, missing;      /* of files; those that are not here */
 };
 /* A ql_toc_entry_fn; arg: a struct ql_tocdraft.  -EBADMSG, -EINVAL, …: what
  * no image may hold, named.  -ENOTSUP: what we cannot have piece by piece, or

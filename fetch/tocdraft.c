@@ -264,6 +264,9 @@ static int file_begin(struct ql_tocdraft *td, const struct ql_toc_entry *te,
 		return ql_error_nomem(err);
 	free(td->name);
 	td->name = name;
+	td->bytes += te->size;
+	if (td->store && !ql_object_here(td->store, &td->digest))
+		td->missing += te->size;
 	td->in_file = true;
 	td->size = te->size;
 	td->pos = 0;

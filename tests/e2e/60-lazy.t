@@ -207,11 +207,63 @@ for v in v1 v2; do
 done
 "$QL" pull -q --full "$REGISTRY/lab:v1" >/dev/null || bail v1
 mark
-ok "a version that shares its files" "$QL" pull -q "$REGISTRY/lab:v2"
-ok "... is read" "$QL" pull -q --full "$REGISTRY/lab:v2"
+ok "a version that shares its files" "$QL" pull -q --full "$REGISTRY/lab:v2"
 is "$("$QL" status --json "$REGISTRY/lab:v2" | jq '.files == .files_here')" \
 	true "... to the end"
 n=$(sent)
 [ "$n" -le 550000 ] && pass "... moves the new ones: $n bytes" ||
 	fail "... moves $n bytes for 500000 new ones"
+like "$("$QL" fsck)" " 0 errors" "... and nothing in the store is wrong"
+
+# The same in other forms; with an index, what stands beside the new ones is
+# decoded too; and an eStargz's table is one of its files.
+declare -A MOST=([estargz]=600000 [gzip]=3500000)
+mkdir "$TMP/tree"
+tar -C "$TMP/tree" -xf "$TMP/v2.tar" --numeric-owner
+for form in estargz gzip; do
+	for v in v1 v2; do
+		"$QL" push -q --format $form "oci:$TMP/oci:$v" \
+			"$REGISTRY/lab/$form:$v" >/dev/null || bail "push $form"
+	done
+	if [ $form = gzip ]; then
+		"$QL" pull -q --root "$TMP/third" --full \
+			"$REGISTRY/lab/gzip:v2" >/dev/null &&
+			"$QL" index --root "$TMP/third" --push \
+				"$REGISTRY/lab/gzip:v2" >/dev/null || bail index
+	fi
+	rm -rf "$TMP/store"
+	mark
+	"$QL" pull -q --full "$REGISTRY/lab/$form:v1" >/dev/null || bail v1
+	n=$(sent)
+	[ "$n" -ge 5000000 ] || fail "$form: v1 moves $n bytes"
+	mark
+	ok "$form: a version that shares its files" \
+		"$QL" pull -q --full "$REGISTRY/lab/$form:v2"
+	n=$(sent)
+	[ "$n" -le "${MOST[$form]}" ] &&
+		pass "... moves $n bytes for 500000 new ones" ||
+		fail "... moves $n bytes for 500000 new ones"
+	is "$("$QL" status --json "$REGISTRY/lab/$form:v2" |
+		jq '.files == .files_here')" true "... to the end"
+	is "$("$QL" diff "$REGISTRY/lab/$form:v2" "$TMP/tree" 2>&1 |
+		cut -d: -f1 | grep -vxF "${extra// /$'\n'}")" "" \
+		"... as they were pushed"
+	like "$("$QL" fsck)" " 0 errors" "... and nothing in the store is wrong"
+done
+
+# Of one that shares little, all is fetched, as one stream.
+for i in {1..40}; do
+	head -c 100000 /dev/urandom >"$TMP/v/f$i"
+done
+tar -C "$TMP/v" -cf "$TMP/v3.tar" .
+make_image "$TMP/oci" v3 "$TMP/v3.tar" >/dev/null &&
+	"$QL" push -q --format estargz "oci:$TMP/oci:v3" \
+		"$REGISTRY/lab/estargz:v3" >/dev/null || bail v3
+"$QL" pull -q --full "$REGISTRY/lab/estargz:v2" >/dev/null || bail v2
+mark
+ok "a version that shares little" \
+	"$QL" pull -q --full "$REGISTRY/lab/estargz:v3"
+is "$(tail -n "+$((MARK + 1))" "$TMP/registry.log" | awk '
+	/"GET [^ ]*\/blobs\// && $10 > 4000000 { print $9 }')" 200 \
+	"... comes whole, as one stream"
 done_testing
