@@ -309,7 +309,7 @@ class Builder:
         remove(work)
 
     def unpacked(self, image):
-        """Bytes of the tars of all its layers."""
+        """Bytes of the files of all its layers."""
         own = 0
         for _, key in self.layers(image):
             for d, _, files in os.walk(os.path.join(self.cache, "steps", key,

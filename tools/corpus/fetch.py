@@ -3,6 +3,7 @@
 client, as this machine is set up for it, and kept.
 
   npm PACKAGE@VERSION...       node_modules with them and what they need
+  npmdir PACKAGE@VERSION       a package's own folder, with what it needs in it
   maven GROUP:NAME:VERSION...  their jars and those that they need
   go VERSION                   a Go toolchain
   debian STATE PACKAGE...      the files of packages that are not installed
@@ -73,6 +74,17 @@ class Fetches:
                 tree + "/node_modules/.package-lock.json"]:
             if os.path.exists(path):
                 os.unlink(path)
+
+    def get_npmdir(self, words, tree, top):
+        os.makedirs(tree)
+        run(["npm", "pack", "--ignore-scripts", "--pack-destination", top] +
+            words, top + "/log", cwd=top)
+        run(["tar", "-C", tree, "--strip-components=1", "-xf"] +
+            glob.glob(top + "/*.tgz"))
+        run(["npm", "install", "--omit=dev", "--ignore-scripts",
+             "--no-audit", "--no-fund", "--no-package-lock",
+             "--loglevel=error"], top + "/log", cwd=tree)
+        remove(tree + "/node_modules/.package-lock.json")
 
     def get_maven(self, words, tree, top):
         with open(top + "/pom.xml", "w") as f:

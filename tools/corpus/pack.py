@@ -44,8 +44,8 @@ def remove_generated(top):
                     for name in dirs:
                         os.rmdir(os.path.join(d, name))
                 os.rmdir(path)
-            elif not is_whiteout(os.lstat(path)):
-                os.unlink(path)
+            elif os.path.lexists(path) and not is_whiteout(os.lstat(path)):
+                os.unlink(path)     # if not gone by another name
 
 
 def fix_shadow(top, epoch):

@@ -136,8 +136,8 @@ class Packages:
         if slim:
             argv += ["--dpkgopt=path-exclude=" + p for p in SLIM]
             argv += ["--dpkgopt=path-include=" + p for p in SLIM_BUT]
-        run(apart() + argv + [state.split("+")[0], target, folder + "/sources.list"],
-            log)
+        run(apart() + argv + [state.split("+")[0], target,
+                              folder + "/sources.list"], log)
 
     def binds(self, state, folder):
         """What a step that installs packages has mounted."""

@@ -10,8 +10,7 @@
 # the top down, relative to where this is called.  The command has a process
 # namespace of its own, so that nothing it started outlives it, and nothing in
 # its environment but ENV.  STEP_BINDS has "SOURCE TARGET [OPTIONS]" lines of
-# what else is mounted, STEP_USER whom it runs as.  STEP_READ_ONLY=1 throws the
-# changes away.  Needs root.
+# what else is mounted, STEP_USER whom it runs as.  Needs root.
 set -euo pipefail
 
 if [ "${1:-}" != --inside ]; then
@@ -28,7 +27,8 @@ shift 3
 root=$dir/root
 mkdir -p "$dir/diff" "$dir/work" "$root"
 trap 'umount -R "$root" 2>/dev/null || umount -R -l "$root"' EXIT
-mount -t overlay -o "lowerdir=$lower,upperdir=$dir/diff,workdir=$dir/work,metacopy=off,redirect_dir=off,index=off" \
+mount -t overlay -o metacopy=off,redirect_dir=off,index=off \
+	-o "lowerdir=$lower,upperdir=$dir/diff,workdir=$dir/work" \
 	overlay "$root"
 
 # A device is a node or a link; what is made of them stays out of the layer.
