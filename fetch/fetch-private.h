@@ -357,7 +357,8 @@ struct ql_registry_request {
 	const struct ql_http_upload *upload; /* or NULL */
 	bool once; /* a failed try is the caller's to repeat */
 };
-/* What is asked of it may also change it; before the first request. */
+/* What is asked of it may also change it: no mirror is asked.  Before the first
+ * request. */
 void ql_registry_may_push(struct ql_registry *reg);
 /* The URL of a path at the origin, owned; NULL: out of memory. */
 char *ql_registry_url(struct ql_registry *reg, const char *path);
@@ -500,6 +501,10 @@ int ql_lazylayer_open_shared(struct ql_store *store,
 			     const struct ql_descriptor *d,
 			     ql_range_fn *read_range, void *arg,
 			     struct ql_layer_info *info, struct ql_error *err);
+/* The same, but appends the table as the store has it, and records nothing. */
+int ql_lazylayer_toc(struct ql_store *store, const struct ql_descriptor *d,
+		     ql_range_fn *read_range, void *arg, struct ql_buf *buf,
+		     struct ql_error *err);
 
 /* ---- fillwait.c ---- */
 

@@ -174,8 +174,9 @@ static int lazy_draft(struct lazy *l, const struct ql_store *store,
 	return r;
 }
 
-static int lazy_open(struct lazy *l, struct ql_store *store,
-		     struct ql_layer_info *info, struct ql_error *err)
+/* A draft of all that the table says; owned. */
+static int lazy_read_draft(struct lazy *l, struct ql_store *store,
+			   struct ql_draft **ret_draft, struct ql_error *err)
 {
 	_cleanup_(ql_draft_freep) struct ql_draft *draft = NULL;
 	int r = l->where.located ? lazy_by_place(l, err)
@@ -187,20 +188,31 @@ static int lazy_open(struct lazy *l, struct ql_store *store,
 				 &draft, err);
 	if (r == 0)
 		r = lazy_draft(l, store, draft, err);
-	return r < 0 ? r : ql_draft_commit(draft, info, err);
+	if (r == 0)
+		*ret_draft = ql_take_ptr(draft);
+	return r;
 }
 
-static int lazy_run(struct lazy *l, struct ql_store *store,
-		    struct ql_layer_info *info, struct ql_error *err)
+static int lazy_open(struct lazy *l, struct ql_store *store,
+		     struct ql_draft **ret_draft, struct ql_error *err)
 {
 	int r = ql_toc_locate(l->d, &l->where, err);
 
 	if (r < 0)
 		return r;
 	ql_buf_init(&l->buf, QL_TOC_SECTION_MAX + TAIL_MAX);
-	r = lazy_open(l, store, info, err);
+	r = lazy_read_draft(l, store, ret_draft, err);
 	ql_buf_release(&l->buf);
 	return r;
+}
+
+static int lazy_run(struct lazy *l, struct ql_store *store,
+		    struct ql_layer_info *info, struct ql_error *err)
+{
+	_cleanup_(ql_draft_freep) struct ql_draft *draft = NULL;
+	int r = lazy_open(l, store, &draft, err);
+
+	return r < 0 ? r : ql_draft_commit(draft, info, err);
 }
 
 int ql_lazylayer_open(struct ql_store *store, const struct ql_descriptor *d,
@@ -222,4 +234,15 @@ int ql_lazylayer_open_shared(struct ql_store *store,
 	};
 
 	return lazy_run(&l, store, info, err);
+}
+
+int ql_lazylayer_toc(struct ql_store *store, const struct ql_descriptor *d,
+		     ql_range_fn *read_range, void *arg, struct ql_buf *buf,
+		     struct ql_error *err)
+{
+	struct lazy l = { .d = d, .read_range = read_range, .arg = arg };
+	_cleanup_(ql_draft_freep) struct ql_draft *draft = NULL;
+	int r = lazy_open(&l, store, &draft, err);
+
+	return r < 0 ? r : ql_draft_toc(draft, buf, err);
 }

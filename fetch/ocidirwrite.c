@@ -23,6 +23,7 @@ struct ocidir {
 	struct ql_dest base;
 	const struct ql_ref *ref; /* borrowed */
 	int dirfd;		  /* owned */
+	struct ql_source *src;	  /* owned; the same folder */
 };
 
 static int copy_fd(int to, int from, uint64_t size, struct ql_error *err)
@@ -85,6 +86,9 @@ static int put_blob(struct ql_dest *dest, const struct ql_push_blob *blob,
 		     S_ISREG(st.st_mode) && (uint64_t)st.st_size == blob->size;
 	if (*ret_there)
 		return 0;
+	if (!blob->data && blob->fd < 0)
+		return ql_error_set(err, -ENODATA, "%s is not there, nor here",
+				    path);
 	return file_put(o, path, blob->data, blob->fd, blob->size, err);
 }
 
@@ -151,8 +155,8 @@ static int index_put(struct ocidir *o, const struct ql_digest *digest,
 	return file_put(o, "index.json", text, -1, strlen(text), err);
 }
 
-static int put_manifest(struct ql_dest *dest, const void *data, size_t len,
-			struct ql_error *err)
+static int put_manifest(struct ql_dest *dest, bool tagged, const void *data,
+			size_t len, struct ql_error *err)
 {
 	static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 	struct ocidir *o = (struct ocidir *)dest;
@@ -166,7 +170,14 @@ static int put_manifest(struct ql_dest *dest, const void *data, size_t len,
 	if (r == 0)
 		r = file_put(o, "oci-layout", layout, -1, sizeof(layout) - 1,
 			     err);
-	return r < 0 ? r : index_put(o, &blob.digest, len, err);
+	if (r < 0 || !tagged)
+		return r;
+	return index_put(o, &blob.digest, len, err);
+}
+
+static struct ql_source *dest_source(struct ql_dest *dest)
+{
+	return ((struct ocidir *)dest)->src;
 }
 
 static void dest_cancel(struct ql_dest *dest)
@@ -178,13 +189,19 @@ static void dest_free(struct ql_dest *dest)
 {
 	struct ocidir *o = (struct ocidir *)dest;
 
+	ql_source_free(o->src);
 	if (o->dirfd >= 0)
 		(void)close(o->dirfd);
 	free(o);
 }
 
-static const struct ql_dest_ops ocidir_ops = { put_blob, put_manifest,
-					       dest_cancel, dest_free };
+static const struct ql_dest_ops ocidir_ops = {
+	.put_blob = put_blob,
+	.put_manifest = put_manifest,
+	.source = dest_source,
+	.cancel = dest_cancel,
+	.free = dest_free,
+};
 
 int ql_ocidirwrite_open(const struct ql_ref *ref, struct ql_dest **ret_dest,
 			struct ql_error *err)
@@ -199,6 +216,10 @@ int ql_ocidirwrite_open(const struct ql_ref *ref, struct ql_dest **ret_dest,
 		o->dirfd = open(ref->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (o->dirfd < 0)
 			r = ql_error_errno(err, -errno, "%s", ref->path);
+		if (r == 0)
+			r = ql_ocidir_open(ref, &o->src, err);
+		if (r < 0)
+			dest_free(&ql_take_ptr(o)->base);
 	}
 	if (r < 0) {
 		free(o);

@@ -3,7 +3,7 @@
  * What the writers of blobs and the push offer each other, grouped by the
  * file that owns it, each on those before it: frames, scratch, tarsplit, toc;
  * layerwrite, zstdchunked, estargz; manifestwrite, configwrite; upload,
- * registrypush, referrers; dest; push.
+ * registrypush, referrers; dest; layerconvert; composeblob, compose; push.
  */
 #ifndef QL_PUSH_PRIVATE_H
 #define QL_PUSH_PRIVATE_H
@@ -313,7 +313,8 @@ struct ql_push_blob {
 	struct ql_digest digest;
 	uint64_t size;	   /* bytes */
 	const void *data;  /* borrowed; NULL: it is in fd */
-	int fd;		   /* borrowed */
+	int fd;		   /* borrowed; -1, and no data: it can be found there
+			    * or mounted alone, or -ENODATA */
 	const char *mount; /* a repository of the same registry that may have
 			    * it, or NULL */
 	/* How much of it is sent, in any thread; borrowed for the registry's
@@ -354,13 +355,21 @@ int ql_registry_refer(struct ql_registry *reg, const struct ql_digest *subject,
 /* ---- dest.c, ocidirwrite.c: where a push goes ---- */
 
 struct ql_dest;
+struct ql_start_ref;
 
 struct ql_dest_ops {
 	int (*put_blob)(struct ql_dest *dest, const struct ql_push_blob *blob,
 			bool *ret_there, struct ql_error *err);
-	/* Last, and under the reference's tag. */
-	int (*put_manifest)(struct ql_dest *dest, const void *data, size_t len,
-			    struct ql_error *err);
+	/* After all that it names; under its digest, or the reference's
+	 * tag. */
+	int (*put_manifest)(struct ql_dest *dest, bool tagged, const void *data,
+			    size_t len, struct ql_error *err);
+	/* The same place, to read from; borrowed. */
+	struct ql_source *(*source)(struct ql_dest *dest);
+	/* As ql_dest_hold(); NULL: nothing is ever lost there. */
+	int (*hold)(struct ql_dest *dest, const struct ql_digest *manifest,
+		    uint64_t size, const struct ql_start_ref *start,
+		    struct ql_error *err);
 	void (*cancel)(struct ql_dest *dest); /* from any thread */
 	void (*free)(struct ql_dest *dest);
 };
@@ -378,6 +387,14 @@ void ql_dest_free(struct ql_dest *dest);
 QL_DEFINE_CLEANUP(struct ql_dest *, ql_dest_free)
 int ql_ocidirwrite_open(const struct ql_ref *ref, struct ql_dest **ret_dest,
 			struct ql_error *err);
+/* Puts a blob that is in memory; mount: as of struct ql_push_blob. */
+int ql_dest_put_data(struct ql_dest *dest, const void *data, size_t len,
+		     const char *mount, struct ql_digest *ret_digest,
+		     bool *ret_there, struct ql_error *err);
+/* Has a manifest's start blob kept for as long as the manifest. */
+int ql_dest_hold(struct ql_dest *dest, const struct ql_digest *manifest,
+		 uint64_t size, const struct ql_start_ref *start,
+		 struct ql_error *err);
 
 /* ---- configwrite.c ---- */
 
@@ -385,6 +402,42 @@ int ql_ocidirwrite_open(const struct ql_ref *ref, struct ql_dest **ret_dest,
 int ql_config_write(const char *data, size_t len,
 		    const struct ql_digest *diff_ids, uint32_t n_layers,
 		    struct ql_buf *buf, struct ql_error *err);
+/* The same, and its history becomes one of no layers, with an entry for each
+ * of the layers, of these texts, behind it. */
+int ql_config_compose(const char *data, size_t len,
+		      const struct ql_digest *diff_ids,
+		      const char *const *created_by, uint32_t n_layers,
+		      struct ql_buf *buf, struct ql_error *err);
+
+/* ---- layerconvert.c: with a table of contents, or without ---- */
+
+/* Fills in what the options leave open; -EINVAL: they are out of range. */
+int ql_push_options_check(struct ql_push_options *o, struct ql_error *err);
+/* As these options say (borrowed); threads: as of struct ql_layer_format. */
+struct ql_layer_format ql_layer_format_of(const struct ql_push_options *o,
+					  unsigned int threads);
+struct ql_converted {
+	struct ql_written written; /* owned */
+	uint64_t tar_size;	   /* bytes of the archive that was read */
+	char *why;		   /* owned; as of struct ql_push_layer */
+};
+void ql_converted_release(struct ql_converted *c);
+#define _cleanup_converted_ __attribute__((cleanup(ql_converted_release)))
+/* Writes the layer with a table of contents where that can be, else without.
+ * diff_id NULL: it is found out. */
+int ql_layer_convert(ql_tar_open_fn *open, void *arg,
+		     const struct ql_digest *diff_id,
+		     const struct ql_layer_format *format,
+		     struct ql_converted *ret, struct ql_error *err);
+
+/* ---- composeblob.c ---- */
+
+struct ql_blob {
+	struct ql_blob_info info;
+	struct ql_converted c; /* owned */
+};
+/* Its descriptor; borrowed from it. */
+struct ql_manifest_blob ql_blob_descriptor(const struct ql_blob *blob);
 
 /* ---- pushlayers.c: the workers of a push ---- */
 
@@ -399,7 +452,6 @@ struct ql_push_work {
 	struct ql_dest *dest;
 	const struct ql_resolved *resolved;
 	const struct ql_push_options *options;
-	const struct ql_ref *dest_ref;
 	const char *mount;		/* as of struct ql_push_blob */
 	struct ql_push_layer *layers;	/* filled in; one for each */
 	struct ql_pushed_layer *pushed; /* filled in likewise */

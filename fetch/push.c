@@ -10,76 +10,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum {
-	/*
-	 * A page that is missing costs a piece: at 256 KiB some 100 KiB to
-	 * fetch, 8 ms at 100 Mbit/s, which is less than a round trip there.
-	 * Half of it makes blobs 2 % larger and tables twice as long, for
-	 * most files are smaller anyway.
-	 */
-	CHUNK_DEFAULT = 256 << 10,
-	CHUNK_MIN = 4 << 10,
-	CHUNK_MAX = 16 << 20,
-	ZSTD_LEVEL = 3,
-	ZSTD_LEVEL_MAX = 19,
-	GZIP_LEVEL = 6,
-	GZIP_LEVEL_MAX = 9,
-};
-
-static const char *const formats[] = {
-	[QL_PUSH_ZSTD_CHUNKED] = "zstd:chunked",
-	[QL_PUSH_ESTARGZ] = "estargz",
-	[QL_PUSH_GZIP] = "gzip",
-};
-
-int ql_push_format_parse(const char *text, enum ql_push_format *ret_format,
-			 struct ql_error *err)
-{
-	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
-		if (strcmp(text, formats[i]) == 0) {
-			*ret_format = (enum ql_push_format)i;
-			return 0;
-		}
-	}
-	return ql_error_set(err, -EINVAL,
-			    "%s: no such format; there are zstd:chunked, "
-			    "estargz, gzip",
-			    text);
-}
-
 void ql_push_result_release(struct ql_push_result *result)
 {
 	for (uint32_t i = 0; i < result->n_layers; i++)
 		free(result->layers[i].why);
 	free(result->layers);
 	*result = (struct ql_push_result){ 0 };
-}
-
-static int options_check(struct ql_push_options *o, struct ql_error *err)
-{
-	bool zstd = o->format == QL_PUSH_ZSTD_CHUNKED;
-	int most = zstd ? ZSTD_LEVEL_MAX : GZIP_LEVEL_MAX;
-
-	if (o->level == 0)
-		o->level = zstd ? ZSTD_LEVEL : GZIP_LEVEL;
-	if (o->chunk_size == 0)
-		o->chunk_size = CHUNK_DEFAULT;
-	if (o->level < 1 || o->level > most)
-		return ql_error_set(err, -EINVAL, "level %d: %s has 1 to %d",
-				    o->level, formats[o->format], most);
-	if (o->chunk_size < CHUNK_MIN || o->chunk_size > CHUNK_MAX)
-		return ql_error_set(err, -EINVAL,
-				    "chunks of %u bytes: %d to %d are "
-				    "possible",
-				    o->chunk_size, CHUNK_MIN, CHUNK_MAX);
-	if (o->n_first > 0 && o->format != QL_PUSH_ESTARGZ)
-		return ql_error_set(err, -EINVAL, "%s has no order of files",
-				    formats[o->format]);
-	if (!o->tmp_dir || !*o->tmp_dir)
-		o->tmp_dir = getenv("TMPDIR");
-	if (!o->tmp_dir || !*o->tmp_dir)
-		o->tmp_dir = "/var/tmp";
-	return 0;
 }
 
 /* ---- the manifest ---- */
@@ -242,45 +178,20 @@ static int config_push(const struct ql_push_work *w,
 		       struct ql_push_result *result, struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_CONFIG_MAX * 2);
-	struct ql_push_blob blob = { .fd = -1, .mount = w->mount };
 	bool there = false;
 	int r = config_make(w, &buf, err);
 
 	if (r < 0)
 		return r;
-	if (ql_digest_of(buf.data, buf.len, &blob.digest) < 0)
-		return ql_error_nomem(err);
-	blob.data = buf.data;
-	blob.size = buf.len;
-	r = w->dest->ops->put_blob(w->dest, &blob, &there, err);
+	*ret_config = (struct ql_manifest_blob){ .media_type = QL_TYPE_CONFIG,
+						 .size = buf.len };
+	r = ql_dest_put_data(w->dest, buf.data, buf.len, w->mount,
+			     &ret_config->digest, &there, err);
 	if (r < 0)
 		return ql_error_prefix(err, "configuration");
 	if (!there)
-		result->bytes_sent += blob.size;
-	*ret_config = (struct ql_manifest_blob){ .media_type = QL_TYPE_CONFIG,
-						 .digest = blob.digest,
-						 .size = blob.size };
+		result->bytes_sent += buf.len;
 	return 0;
-}
-
-/* So that a registry keeps the blob for as long as the image. */
-static int start_hold(const struct ql_push_work *w,
-		      const struct ql_digest *manifest, uint64_t size,
-		      const struct ql_start_ref *start, struct ql_error *err)
-{
-	const struct ql_pull_options options = {
-		.plain_http = w->options->plain_http,
-		.config_dir = w->options->config_dir,
-	};
-	_cleanup_(ql_source_freep) struct ql_source *src = NULL;
-	int r;
-
-	if (w->dest_ref->kind != QL_REF_REGISTRY)
-		return 0; /* folders collect nothing */
-	r = ql_registry_open(w->dest_ref, &options, &src, err);
-	return r < 0 ? r
-		     : ql_start_refer((struct ql_registry *)src, manifest, size,
-				      start, err);
 }
 
 static int image_push(struct ql_push_work *w, struct ql_push_result *result,
@@ -295,7 +206,7 @@ static int image_push(struct ql_push_work *w, struct ql_push_result *result,
 	if (r == 0)
 		r = config_push(w, &config, result, err);
 	if (r == 0) {
-		r = ql_start_push(w, w->dest_ref, &start, &there, err);
+		r = ql_start_push(w, &start, &there, err);
 		has_start = r == 0;
 		result->start_size = has_start ? start.size : 0;
 		if (has_start && !there)
@@ -312,10 +223,11 @@ static int image_push(struct ql_push_work *w, struct ql_push_result *result,
 			result->bytes_sent += result->layers[i].size;
 	if (ql_digest_of(manifest.data, manifest.len, &result->manifest) < 0)
 		return ql_error_nomem(err);
-	r = w->dest->ops->put_manifest(w->dest, manifest.data, manifest.len,
-				       err);
+	r = w->dest->ops->put_manifest(w->dest, true, manifest.data,
+				       manifest.len, err);
 	if (r == 0 && has_start)
-		r = start_hold(w, &result->manifest, manifest.len, &start, err);
+		r = ql_dest_hold(w->dest, &result->manifest, manifest.len,
+				 &start, err);
 	return r;
 }
 
@@ -387,7 +299,6 @@ static int push_open(const struct ql_ref *source, const struct ql_ref *dest,
 		w.mount = source->path;
 	w.src = src;
 	w.dest = to;
-	w.dest_ref = dest;
 	r = push_run(&w, result, err);
 	keep = w.keep;
 	return r < 0 ? ql_error_prefix(err, "%s", dest->name) : 0;
@@ -399,7 +310,7 @@ int ql_push(const struct ql_ref *source, const struct ql_ref *dest,
 {
 	struct ql_push_options o = *options;
 	struct ql_push_result result = { 0 };
-	int r = options_check(&o, err);
+	int r = ql_push_options_check(&o, err);
 
 	if (r == 0)
 		r = push_open(source, dest, &o, &result, err);

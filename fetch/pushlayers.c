@@ -4,7 +4,7 @@
  * has taken yet.  Bytes pass
  *
  *   source -> tracked (progress, cancelling) -> verified -> decompressed
- *          -> verified (diff ID) -> read ahead -> ql_layer_write()
+ *          -> verified (diff ID) -> ql_layer_convert()
  *
  * into a file without a name, which is uploaded then: its digest has to be
  * known before its first byte is sent, and an upload that breaks is resumed.
@@ -22,7 +22,6 @@ enum {
 	JOBS_DEFAULT = 2,
 	JOBS_MAX = 16,
 	PROGRESS_MS = 100,
-	WINDOW = 1 << 20,
 };
 
 /* Lives until the destination is closed, whose thread may tell of a transfer
@@ -155,14 +154,14 @@ static int blob_open(struct track *t, struct ql_stream **ret_stream,
 	return r;
 }
 
-/* An uncompressed tar, checked against its diff ID, read ahead. */
-static int layer_open(struct track *t, struct ql_stream **ret_tar,
+/* An uncompressed tar, checked against its diff ID. */
+static int layer_open(void *arg, struct ql_stream **ret_tar,
 		      struct ql_error *err)
 {
+	struct track *t = arg;
 	const struct ql_resolved *res = t->work->w->resolved;
 	_cleanup_stream_ struct ql_stream *blob = NULL;
 	_cleanup_stream_ struct ql_stream *plain = NULL;
-	_cleanup_stream_ struct ql_stream *checked = NULL;
 	int r = blob_open(t, &blob, err);
 
 	if (r == 0)
@@ -171,50 +170,10 @@ static int layer_open(struct track *t, struct ql_stream **ret_tar,
 		return r;
 	(void)ql_take_ptr(blob);
 	r = ql_stream_verify(plain, &res->diff_ids[t->layer], UINT64_MAX,
-			     &checked, err);
-	if (r < 0)
-		return r;
-	(void)ql_take_ptr(plain);
-	r = ql_stream_readahead(checked, WINDOW, ret_tar, err);
+			     ret_tar, err);
 	if (r == 0)
-		(void)ql_take_ptr(checked);
+		(void)ql_take_ptr(plain);
 	return r;
-}
-
-static int layer_write(struct track *t, bool plain, struct ql_written *ret,
-		       struct ql_error *err)
-{
-	const struct ql_push_work *w = t->work->w;
-	const struct ql_layer_format format = {
-		.format = w->options->format,
-		.plain = plain,
-		.level = w->options->level,
-		.chunk_size = w->options->chunk_size,
-		.tmp_dir = w->options->tmp_dir,
-		.first = w->options->first,
-		.n_first = w->options->n_first,
-	};
-	_cleanup_stream_ struct ql_stream *tar = NULL;
-	int r = layer_open(t, &tar, err);
-
-	return r < 0 ? r
-		     : ql_layer_write(tar, &w->resolved->diff_ids[t->layer],
-				      &format, ret, err);
-}
-
-/* With a table of contents where that can be, else without. */
-static int layer_convert(struct track *t, struct ql_written *ret,
-			 struct ql_error *err)
-{
-	struct ql_push_layer *l = &t->work->w->layers[t->layer];
-	int r = layer_write(t, false, ret, err);
-
-	if (r != -EXDEV)
-		return r;
-	ql_debug("msg=\"no table of contents\" layer=%u why=\"%s\"", t->layer,
-		 err->text);
-	l->why = strdup(err->text);
-	return l->why ? layer_write(t, true, ret, err) : ql_error_nomem(err);
 }
 
 static int layer_send(struct track *t, const struct ql_written *written,
@@ -245,23 +204,27 @@ static int layer_push(struct track *t, struct ql_error *err)
 	const struct ql_descriptor *d = &w->resolved->manifest.layers[t->layer];
 	struct ql_push_layer *l = &w->layers[t->layer];
 	struct ql_pushed_layer *p = &w->pushed[t->layer];
-	struct ql_written written = { .fd = -1 };
-	int r = layer_convert(t, &written, err);
+	const struct ql_layer_format format = ql_layer_format_of(w->options, 0);
+	_cleanup_converted_ struct ql_converted c = { .written = { .fd = -1 } };
+	struct ql_written *written = &c.written;
+	int r = ql_layer_convert(layer_open, t,
+				 &w->resolved->diff_ids[t->layer], &format, &c,
+				 err);
 
 	if (r == 0)
-		r = layer_send(t, &written, err);
+		r = layer_send(t, written, err);
 	if (r == 0) {
 		l->source = d->digest;
 		l->source_size = d->size;
-		l->blob = written.digest;
-		l->size = written.size;
-		l->lazy = written.annotations != NULL;
-		p->diff_id = written.diff_id;
-		p->media_type = written.media_type;
-		p->annotations = ql_take_ptr(written.annotations);
+		l->why = ql_take_ptr(c.why);
+		l->blob = written->digest;
+		l->size = written->size;
+		l->lazy = written->annotations != NULL;
+		p->diff_id = written->diff_id;
+		p->media_type = written->media_type;
+		p->annotations = ql_take_ptr(written->annotations);
 		report(t, l->there ? QL_PULL_HERE : QL_PULL_DONE, l->size);
 	}
-	ql_written_release(&written);
 	return r;
 }
 

@@ -34,6 +34,7 @@ struct ql_registry {
 	struct ql_http *http;	  /* owned */
 	struct ql_auth *auth;	  /* owned */
 	struct ql_settings settings;
+	bool origin_only;      /* mirrors may not have what was just pushed */
 	unsigned int warm;     /* connections to open beside the next request */
 	atomic_bool fell_back; /* the insecure origin speaks plain HTTP */
 };
@@ -218,7 +219,7 @@ int ql_registry_get(struct ql_registry *reg, const char *path,
 	size_t n = reg->settings.n_endpoints;
 	int r = -EINVAL;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = reg->origin_only ? n - 1 : 0; i < n; i++) {
 		const struct ql_endpoint *ep = &reg->settings.endpoints[i];
 		bool last = i == n - 1;
 
@@ -241,6 +242,7 @@ static const struct ql_endpoint *origin(const struct ql_registry *reg)
 void ql_registry_may_push(struct ql_registry *reg)
 {
 	ql_auth_may_push(reg->auth);
+	reg->origin_only = true;
 }
 
 char *ql_registry_url(struct ql_registry *reg, const char *path)

@@ -263,15 +263,35 @@ static int upload_small(struct upload *up, struct ql_error *err)
 	}
 }
 
+/* Begun in vain: it was not mounted, and there is nothing to send. */
+static int upload_drop(struct upload *up, struct ql_error *err)
+{
+	_cleanup_response_ struct ql_http_response rs = { 0 };
+	const struct ql_registry_request rq = { .method = "DELETE",
+						.path = "blobs/uploads/",
+						.url = up->location,
+						.once = true };
+	char text[QL_DIGEST_TEXT + 1];
+
+	/* A registry that cannot forgets it by itself. */
+	if (up->location)
+		(void)ql_registry_send(up->reg, &rq, &rs, NULL);
+	return ql_error_set(err, -ENODATA, "%s is not there, nor here",
+			    ql_digest_text(&up->blob->digest, text));
+}
+
 int ql_registry_put_blob(struct ql_registry *reg,
 			 const struct ql_push_blob *blob, bool *ret_there,
 			 struct ql_error *err)
 {
+	bool none = !blob->data && blob->fd < 0;
 	struct upload up = { .reg = reg, .blob = blob };
 	int r = ql_registry_has_blob(reg, &blob->digest, err);
 
-	if (r == 0)
+	if (r == 0 && !(none && !blob->mount))
 		r = upload_begin(&up, err);
+	if (r == 0 && none)
+		r = upload_drop(&up, err);
 	if (r == 0) {
 		r = blob->size > MONOLITHIC ? upload_large(&up, err)
 					    : upload_small(&up, err);

@@ -6,7 +6,7 @@
 #ifndef QL_START_PRIVATE_H
 #define QL_START_PRIVATE_H
 
-#include "fetch/fetch-private.h"
+#include "fetch/push-private.h"
 
 #define QL_START_MAGIC "QLSTART\1"
 
@@ -64,11 +64,30 @@ int ql_start_parse(const void *head, const struct ql_start_ref *ref,
 /* ---- startpush.c ---- */
 
 struct ql_push_work;
+struct ql_dest;
 /* Composes and pushes the start blob of an image that is being pushed.
  * -ENOENT (not described): it has none. */
-int ql_start_push(const struct ql_push_work *w, const struct ql_ref *dest,
-		  struct ql_start_ref *ret_ref, bool *ret_there,
-		  struct ql_error *err);
+int ql_start_push(const struct ql_push_work *w, struct ql_start_ref *ret_ref,
+		  bool *ret_there, struct ql_error *err);
+
+struct ql_start_layer { /* borrowed */
+	struct ql_manifest_blob blob;
+	int fd; /* of its bytes; -1: the destination has them */
+};
+struct ql_start_image { /* borrowed */
+	struct ql_store *store;
+	const struct ql_tree *tree; /* as of struct ql_start_input, as these */
+	const char *config;
+	size_t config_len;
+	const struct ql_trace *trace;	     /* or NULL */
+	const struct ql_start_layer *layers; /* lowest first, all lazy */
+	uint32_t n_layers;
+};
+/* The same of any image whose layers are at a destination.  -ENOENT: as of
+ * ql_start_write(). */
+int ql_start_put(const struct ql_start_image *image, struct ql_dest *dest,
+		 const char *mount, struct ql_start_ref *ret_ref,
+		 bool *ret_there, struct ql_error *err);
 /* Puts the artifact that holds a start blob, and refers to a manifest. */
 int ql_start_refer(struct ql_registry *reg, const struct ql_digest *manifest,
 		   uint64_t manifest_size, const struct ql_start_ref *ref,

@@ -18,14 +18,19 @@
 
 struct tocs {
 	struct ql_toc **items; /* owned */
+	struct ql_buf *bufs;   /* owned; that they are in, or NULL */
 	size_t n;
 };
 
 static void tocs_release(struct tocs *tocs)
 {
-	for (size_t i = 0; i < tocs->n; i++)
+	for (size_t i = 0; i < tocs->n; i++) {
 		ql_toc_close(tocs->items[i]);
+		if (tocs->bufs)
+			ql_buf_release(&tocs->bufs[i]);
+	}
 	free(tocs->items);
+	free(tocs->bufs);
 }
 
 /* Uppermost first. */
@@ -68,6 +73,35 @@ static int trace_load(const struct ql_store *store,
 	return ql_trace_parse(ql_buf_str(&buf), buf.len, ret_trace, err);
 }
 
+/* An image of the store: what a start blob takes of it. */
+struct stored {
+	struct ql_trace trace; /* owned, as these */
+	struct ql_tree *tree;
+	struct ql_buf config;
+};
+
+static void stored_release(struct stored *st)
+{
+	ql_trace_release(&st->trace);
+	ql_tree_close(st->tree);
+	ql_buf_release(&st->config);
+}
+
+static int stored_open(struct ql_store *store, const struct ql_digest *manifest,
+		       struct stored *st, struct ql_error *err)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	int r = ql_image_get(store, manifest, &info);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "image");
+	ql_buf_init(&st->config, QL_CONFIG_MAX);
+	r = ql_tree_open_image(store, manifest, &st->tree, err);
+	if (r == 0)
+		r = ql_object_read(store, &info.config, &st->config, err);
+	return r < 0 ? r : trace_load(store, manifest, &st->trace, err);
+}
+
 /* manifest: of the image in the store whose tree, configuration and trace are
  * taken; blobs: the layers', lowest first. */
 static int start_make(struct ql_store *store, const struct ql_digest *manifest,
@@ -76,30 +110,19 @@ static int start_make(struct ql_store *store, const struct ql_digest *manifest,
 		      struct ql_error *err)
 {
 	_cleanup_(tocs_release) struct tocs tocs = { 0 };
-	_cleanup_(ql_trace_release) struct ql_trace trace = { 0 };
-	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
-	_cleanup_image_info_ struct ql_image_info info = { 0 };
-	_cleanup_buf_ struct ql_buf config = QL_BUF_INIT(QL_CONFIG_MAX);
-	struct ql_start_input in = { .store = store };
-	int r = ql_image_get(store, manifest, &info);
+	_cleanup_(stored_release) struct stored st = { 0 };
+	struct ql_start_input in = { .store = store, .trace = &st.trace };
+	int r = stored_open(store, manifest, &st, err);
 
-	if (r < 0)
-		return ql_error_errno(err, r, "image");
-	r = ql_tree_open_image(store, manifest, &tree, err);
-	if (r == 0)
-		r = ql_object_read(store, &info.config, &config, err);
 	if (r == 0)
 		r = tocs_open(store, blobs, n, &tocs, err);
-	if (r == 0)
-		r = trace_load(store, manifest, &trace, err);
 	if (r < 0)
 		return r;
-	in.tree = tree;
-	in.config = ql_buf_str(&config);
-	in.config_len = config.len;
+	in.tree = st.tree;
+	in.config = ql_buf_str(&st.config);
+	in.config_len = st.config.len;
 	in.tocs = tocs.items;
 	in.n_tocs = tocs.n;
-	in.trace = &trace;
 	return ql_start_write(&in, ret_blob, ret_ref, err);
 }
 
@@ -159,19 +182,23 @@ int ql_start_refer(struct ql_registry *reg, const struct ql_digest *manifest,
 
 /* ---- with a push ---- */
 
-struct dest_range {
-	struct ql_source *src;	       /* borrowed */
-	const struct ql_descriptor *d; /* borrowed */
+struct layer_range {
+	const struct ql_start_layer *layer; /* borrowed, as these */
+	struct ql_source *src;
+	const struct ql_descriptor *d;
 };
 
-static int dest_read(void *arg, uint64_t offset, uint64_t len,
-		     struct ql_buf *buf, struct ql_error *err)
+static int layer_read(void *arg, uint64_t offset, uint64_t len,
+		      struct ql_buf *buf, struct ql_error *err)
 {
-	const struct dest_range *range = arg;
+	const struct layer_range *range = arg;
 	_cleanup_stream_ struct ql_stream *in = NULL;
-	int r = range->src->ops->open_range(range->src, range->d, offset, len,
-					    &in, err);
 	ssize_t n;
+	int r = range->layer->fd < 0
+			? range->src->ops->open_range(range->src, range->d,
+						      offset, len, &in, err)
+			: ql_filestream_new(range->layer->fd, offset, len, &in,
+					    err);
 
 	if (r < 0)
 		return r;
@@ -185,78 +212,99 @@ static int dest_read(void *arg, uint64_t offset, uint64_t len,
 
 /* Where the files of a layer lie in the blob that was pushed. */
 static int layer_table(struct ql_store *store, struct ql_source *src,
-		       const struct ql_push_work *w, uint32_t i,
-		       struct ql_error *err)
+		       const struct ql_start_layer *l, struct ql_buf *buf,
+		       struct ql_toc **ret_toc, struct ql_error *err)
 {
-	struct ql_manifest_blob blob = { .media_type = w->pushed[i].media_type,
-					 .digest = w->layers[i].blob,
-					 .size = w->layers[i].size,
-					 .annotations =
-						 w->pushed[i].annotations };
-	struct ql_layer_info info = { .diff_id = w->pushed[i].diff_id };
 	_cleanup_descriptor_ struct ql_descriptor d = { 0 };
-	struct dest_range range = { src, &d };
+	struct layer_range range = { l, src, &d };
 	_cleanup_json_ json_t *obj = NULL;
-	int r = ql_manifest_descriptor(&blob, &obj, err);
+	int r = ql_manifest_descriptor(&l->blob, &obj, err);
 
 	if (r == 0)
 		r = ql_descriptor_parse(obj, &d, err);
 	if (r == 0)
-		r = ql_lazylayer_open(store, &d, dest_read, &range, &info, err);
-	return r;
+		r = ql_lazylayer_toc(store, &d, layer_read, &range, buf, err);
+	return r < 0 ? r : ql_toc_open_mem(buf->data, buf->len, ret_toc, err);
 }
 
-static int layer_tables(struct ql_store *store, const struct ql_ref *dest,
-			const struct ql_push_work *w, struct ql_error *err)
+/* Uppermost first. */
+static int layer_tables(const struct ql_start_image *im, struct ql_source *src,
+			struct tocs *tocs, struct ql_error *err)
 {
-	const struct ql_pull_options options = {
-		.plain_http = w->options->plain_http,
-		.config_dir = w->options->config_dir,
-	};
-	_cleanup_(ql_source_freep) struct ql_source *src = NULL;
-	int r = ql_source_open(dest, &options, &src, err);
+	tocs->items = calloc(im->n_layers + 1UL, sizeof(*tocs->items));
+	tocs->bufs = calloc(im->n_layers + 1UL, sizeof(*tocs->bufs));
+	if (!tocs->items || !tocs->bufs)
+		return ql_error_nomem(err);
+	for (uint32_t i = im->n_layers; i-- > 0;) {
+		size_t at = tocs->n++;
+		int r;
 
-	for (uint32_t i = 0; i < w->resolved->manifest.n_layers && r == 0;
-	     i++) {
-		struct ql_toc *toc;
-
-		if (ql_toc_open_blob(store, &w->layers[i].blob, &toc, NULL) ==
-		    0)
-			ql_toc_close(toc);
-		else
-			r = layer_table(store, src, w, i, err);
+		ql_buf_init(&tocs->bufs[at], START_BLOB_MAX);
+		r = layer_table(im->store, src, &im->layers[i], &tocs->bufs[at],
+				&tocs->items[at], err);
+		if (r < 0)
+			return r;
 	}
-	return r;
+	return 0;
 }
 
-static int start_push(struct ql_store *store, const struct ql_ref *dest,
-		      const struct ql_push_work *w,
+int ql_start_put(const struct ql_start_image *image, struct ql_dest *dest,
+		 const char *mount, struct ql_start_ref *ret_ref,
+		 bool *ret_there, struct ql_error *err)
+{
+	_cleanup_(tocs_release) struct tocs tocs = { 0 };
+	_cleanup_buf_ struct ql_buf data = QL_BUF_INIT(START_BLOB_MAX);
+	struct ql_start_input in = {
+		.store = image->store,
+		.tree = image->tree,
+		.config = image->config,
+		.config_len = image->config_len,
+		.trace = image->trace,
+	};
+	int r = layer_tables(image, dest->ops->source(dest), &tocs, err);
+
+	in.tocs = tocs.items;
+	in.n_tocs = tocs.n;
+	if (r == 0)
+		r = ql_start_write(&in, &data, ret_ref, err);
+	return r < 0 ? r
+		     : ql_dest_put_data(dest, data.data, data.len, mount,
+					&ret_ref->blob, ret_there, err);
+}
+
+static int start_push(struct ql_store *store, const struct ql_push_work *w,
 		      struct ql_start_ref *ret_ref, bool *ret_there,
 		      struct ql_error *err)
 {
 	uint32_t n = w->resolved->manifest.n_layers;
-	_cleanup_free_ struct ql_digest *blobs =
-		calloc(n + 1UL, sizeof(*blobs));
-	_cleanup_buf_ struct ql_buf data = QL_BUF_INIT(START_BLOB_MAX);
-	struct ql_push_blob blob = { .fd = -1, .mount = w->mount };
-	int r = blobs ? layer_tables(store, dest, w, err) : ql_error_nomem(err);
+	_cleanup_free_ struct ql_start_layer *layers =
+		calloc(n + 1UL, sizeof(*layers));
+	_cleanup_(stored_release) struct stored st = { 0 };
+	struct ql_start_image im = { .store = store,
+				     .trace = &st.trace,
+				     .layers = layers,
+				     .n_layers = n };
+	int r = layers ? stored_open(store, &w->resolved->digest, &st, err)
+		       : ql_error_nomem(err);
 
-	for (uint32_t i = 0; i < n && r == 0; i++)
-		blobs[i] = w->layers[i].blob;
-	if (r == 0)
-		r = start_make(store, &w->resolved->digest, blobs, n, &data,
-			       ret_ref, err);
 	if (r < 0)
 		return r;
-	blob.digest = ret_ref->blob;
-	blob.data = data.data;
-	blob.size = data.len;
-	return w->dest->ops->put_blob(w->dest, &blob, ret_there, err);
+	for (uint32_t i = 0; i < n; i++)
+		layers[i] = (struct ql_start_layer){
+			.blob = { .media_type = w->pushed[i].media_type,
+				  .digest = w->layers[i].blob,
+				  .size = w->layers[i].size,
+				  .annotations = w->pushed[i].annotations },
+			.fd = -1,
+		};
+	im.tree = st.tree;
+	im.config = ql_buf_str(&st.config);
+	im.config_len = st.config.len;
+	return ql_start_put(&im, w->dest, w->mount, ret_ref, ret_there, err);
 }
 
-int ql_start_push(const struct ql_push_work *w, const struct ql_ref *dest,
-		  struct ql_start_ref *ret_ref, bool *ret_there,
-		  struct ql_error *err)
+int ql_start_push(const struct ql_push_work *w, struct ql_start_ref *ret_ref,
+		  bool *ret_there, struct ql_error *err)
 {
 	struct ql_store *store = w->options->store;
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
@@ -267,9 +315,12 @@ int ql_start_push(const struct ql_push_work *w, const struct ql_ref *dest,
 	if (!store || w->options->format != QL_PUSH_ZSTD_CHUNKED ||
 	    ql_image_get(store, &w->resolved->digest, &info) < 0)
 		return -ENOENT;
+	for (uint32_t i = 0; i < w->resolved->manifest.n_layers; i++)
+		if (!w->layers[i].lazy)
+			return -ENOENT;
 	r = ql_store_lock(store, false, &lock, err);
 	if (r == 0)
-		r = start_push(store, dest, w, ret_ref, ret_there, err);
+		r = start_push(store, w, ret_ref, ret_there, err);
 	return r < 0 ? ql_error_prefix(err, "start blob") : 0;
 }
 

@@ -200,6 +200,12 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 	return r;
 }
 
+int ql_draft_toc(struct ql_draft *draft, struct ql_buf *buf,
+		 struct ql_error *err)
+{
+	return ql_toc_writer_finish(draft->toc, buf, err);
+}
+
 int ql_toc_open_blob(const struct ql_store *store, const struct ql_digest *blob,
 		     struct ql_toc **ret_toc, struct ql_error *err)
 {

@@ -204,6 +204,10 @@ int ql_draft_end(struct ql_draft *draft, uint64_t end, struct ql_error *err);
  * filled in.  Locks as for ql_layer_import(). */
 int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 		    struct ql_error *err);
+/* Appends the layer's table of contents, for ql_toc_open_mem(), and records
+ * nothing. */
+int ql_draft_toc(struct ql_draft *draft, struct ql_buf *buf,
+		 struct ql_error *err);
 
 /* The table of contents of the blob that a layer came as. */
 int ql_toc_open_layer(const struct ql_store *store,

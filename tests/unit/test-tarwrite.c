@@ -444,5 +444,6 @@ int main(void)
 		cmocka_unit_test(nothing_is_added_where_there_is_no_room),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
