@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -69,17 +68,11 @@ struct ql_http {
 	pthread_mutex_t lock;
 	pthread_cond_t aborted_cond;
 
-	/* The I/O thread's: connections to be opened. */
-	char *warm_url; /* owned */
-	unsigned int warm;
-	const struct ql_tls *warm_tls; /* borrowed */
-	uint64_t warm_at;	       /* ns; 0: not */
-	_Atomic uint64_t rtt; /* ns; the least that a connection took */
+	struct ql_warm warm; /* has its own lock */
 
 	/* lock protects all below. */
 	struct transfer *queue;	    /* borrowed: have commands */
 	struct transfer *transfers; /* owned: all that exist */
-	unsigned int warming;	    /* connections that are being opened so */
 	bool stop, aborted;
 };
 
@@ -212,7 +205,7 @@ static int on_connected(void *arg, char *to, char *from, int to_port,
 	struct transfer *t = arg;
 	curl_off_t lookup = 0, connected = 0;
 	long fresh = 0;
-	uint64_t rtt;
+	uint64_t ns = UINT64_MAX;
 
 	(void)to;
 	(void)from;
@@ -221,13 +214,9 @@ static int on_connected(void *arg, char *to, char *from, int to_port,
 	(void)curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &fresh);
 	(void)curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &lookup);
 	(void)curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
-	if (fresh > 0 && connected > lookup) {
-		rtt = (uint64_t)(connected - lookup) * 1000;
-		if (rtt < atomic_load(&t->http->rtt))
-			atomic_store(&t->http->rtt, rtt);
-	}
-	if (t->warm > 0)
-		t->http->warm_at = 0; /* near, or begun already */
+	if (fresh > 0 && connected > lookup)
+		ns = (uint64_t)(connected - lookup) * 1000;
+	ql_warm_connected(&t->http->warm, ns, t->warm > 0);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -235,16 +224,18 @@ static int on_connected(void *arg, char *to, char *from, int to_port,
 
 static void transfer_finish(struct transfer *t, CURLcode result)
 {
-	(void)pthread_mutex_lock(&t->http->lock);
+	struct ql_http *http = t->http;
+	bool orphan = t->orphan;
+
+	(void)pthread_mutex_lock(&http->lock);
 	t->done = true;
 	t->result = result;
-	if (t->orphan) {
+	if (orphan)
 		command_queue(t, COMMAND_REMOVE);
-		if (--t->http->warming == 0)
-			(void)pthread_cond_broadcast(&t->http->aborted_cond);
-	}
 	(void)pthread_cond_signal(&t->cond);
-	(void)pthread_mutex_unlock(&t->http->lock);
+	(void)pthread_mutex_unlock(&http->lock);
+	if (orphan)
+		ql_warm_opened(&http->warm);
 }
 
 static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
@@ -258,26 +249,20 @@ static void transfer_link(struct transfer *t)
 	t->http->transfers = t;
 }
 
-/*
- * Opens connections that requests to come will find open.  They begin where
- * the first connection is not there after a moment: the link is long then,
- * and they are there with the first one's answer.
- */
+/* Opens connections that requests to come will find open. */
 static void warm_up(struct ql_http *http)
 {
-	http->warm_at = 0;
-	for (; http->warm > 0; http->warm--) {
-		struct ql_http_request rq = { .url = http->warm_url,
-					      .bulk = true,
-					      .tls = http->warm_tls,
-					      .timeouts = { 10, 10 } };
+	struct ql_http_request rq;
+
+	while (ql_warm_next(&http->warm, &rq)) {
 		struct transfer *t;
 
-		if (transfer_new(http, &rq, &t, NULL) < 0)
+		if (transfer_new(http, &rq, &t, NULL) < 0) {
+			ql_warm_opened(&http->warm);
 			continue;
+		}
 		t->orphan = true;
 		(void)pthread_mutex_lock(&http->lock);
-		http->warming++;
 		transfer_link(t);
 		(void)pthread_mutex_unlock(&http->lock);
 		t->added = curl_multi_add_handle(http->multi, t->easy) ==
@@ -301,12 +286,7 @@ static void command_run(struct ql_http *http, struct transfer *t,
 			t->added = true;
 		else
 			transfer_finish(t, CURLE_OUT_OF_MEMORY);
-		if (t->warm > 0 && !http->warm_url) {
-			http->warm_url = ql_take_ptr(t->warm_url);
-			http->warm = t->warm;
-			http->warm_tls = t->tls;
-			http->warm_at = ql_now_ns() + QL_RTT_NEAR;
-		}
+		ql_warm_want(&http->warm, &t->warm_url, t->warm, t->tls);
 	}
 	if ((commands & COMMAND_UNPAUSE) && t->added)
 		(void)curl_easy_pause(t->easy, CURLPAUSE_CONT);
@@ -358,12 +338,10 @@ static void *io_main(void *arg)
 						CURLINFO_PRIVATE, (char **)&t);
 			transfer_finish(t, msg->data.result);
 		}
-		if (http->warm_at > 0 && http->warm_at <= ql_now_ns())
-			warm_up(http);
-		else
-			(void)curl_multi_poll(http->multi, NULL, 0,
-					      http->warm_at > 0 ? 1 : POLL_MS,
-					      NULL);
+		warm_up(http);
+		(void)curl_multi_poll(
+			http->multi, NULL, 0,
+			ql_warm_pending(&http->warm) ? 1 : POLL_MS, NULL);
 	}
 	return NULL;
 }
@@ -681,7 +659,7 @@ int ql_http_new(struct ql_http **ret_http, struct ql_error *err)
 	http = calloc(1, sizeof(*http));
 	if (!http)
 		return ql_error_nomem(err);
-	atomic_store(&http->rtt, UINT64_MAX);
+	ql_warm_init(&http->warm);
 	http->multi = curl_multi_init();
 	(void)pthread_mutex_init(&http->lock, NULL);
 	(void)pthread_condattr_init(&attr);
@@ -698,6 +676,7 @@ int ql_http_new(struct ql_http **ret_http, struct ql_error *err)
 		return 0;
 	}
 	(void)curl_multi_cleanup(http->multi);
+	ql_warm_release(&http->warm);
 	free(http);
 	return ql_error_nomem(err);
 }
@@ -712,7 +691,7 @@ void ql_http_free(struct ql_http *http)
 	(void)pthread_mutex_unlock(&http->lock);
 	(void)pthread_join(http->thread, NULL);
 	(void)commands_run(http); /* what was freed last */
-	free(http->warm_url);
+	ql_warm_release(&http->warm);
 	(void)curl_multi_cleanup(http->multi);
 	(void)pthread_cond_destroy(&http->aborted_cond);
 	(void)pthread_mutex_destroy(&http->lock);
@@ -721,22 +700,7 @@ void ql_http_free(struct ql_http *http)
 
 uint64_t ql_http_rtt(struct ql_http *http)
 {
-	uint64_t rtt = atomic_load(&http->rtt);
-	uint64_t until;
-	struct timespec ts;
-
-	if (rtt == UINT64_MAX)
-		return rtt;
-	until = ql_now_ns() + rtt;
-	ts = (struct timespec){ (time_t)(until / 1000000000),
-				(long)(until % 1000000000) };
-	(void)pthread_mutex_lock(&http->lock);
-	while (http->warming > 0 && !http->aborted &&
-	       pthread_cond_timedwait(&http->aborted_cond, &http->lock, &ts) !=
-		       ETIMEDOUT)
-		;
-	(void)pthread_mutex_unlock(&http->lock);
-	return rtt;
+	return ql_warm_rtt(&http->warm);
 }
 
 void ql_http_abort(struct ql_http *http)
@@ -747,6 +711,7 @@ void ql_http_abort(struct ql_http *http)
 		(void)pthread_cond_broadcast(&t->cond);
 	(void)pthread_cond_broadcast(&http->aborted_cond);
 	(void)pthread_mutex_unlock(&http->lock);
+	ql_warm_abort(&http->warm);
 }
 
 int ql_http_sleep(struct ql_http *http, uint64_t ms)

@@ -6,6 +6,9 @@
 #ifndef QL_HTTP_H
 #define QL_HTTP_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "store/store.h"
 
 /* ---- http.c: one I/O thread, any number of transfers ---- */
@@ -95,6 +98,40 @@ int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
 /* url resolved against base, owned. */
 int ql_http_resolve(const char *base, const char *url, char **ret_url,
 		    struct ql_error *err);
+
+/* ---- warm.c: of a ql_http's own; the I/O thread's but where said ---- */
+
+struct ql_warm {
+	char *url; /* owned; what is opened, once it is known */
+	unsigned int n;
+	const struct ql_tls *tls; /* borrowed */
+	uint64_t at;		  /* when to begin, ns; 0: not */
+	_Atomic uint64_t rtt;	  /* ns; the least that a connection took */
+
+	pthread_mutex_t lock; /* protects all below */
+	pthread_cond_t cond;
+	unsigned int opening; /* connections that are being opened */
+	bool aborted;
+};
+/* Both from any thread, when no other knows of it. */
+void ql_warm_init(struct ql_warm *w);
+void ql_warm_release(struct ql_warm *w);
+/* Opens n connections to *url (taken where it counts: the first time) unless
+ * the first connection of all is there soon. */
+void ql_warm_want(struct ql_warm *w, char **url, unsigned int n,
+		  const struct ql_tls *tls);
+/* A connection took so long; first: of the request that wanted others. */
+void ql_warm_connected(struct ql_warm *w, uint64_t ns, bool first);
+/* Is there something to be asked for soon? */
+bool ql_warm_pending(const struct ql_warm *w);
+/* One to be opened now, by a request (borrowed); ql_warm_opened() once it is,
+ * or has failed. */
+bool ql_warm_next(struct ql_warm *w, struct ql_http_request *ret_rq);
+void ql_warm_opened(struct ql_warm *w);
+/* From any thread: ql_http_rtt(); waits a round trip at most for those that
+ * are being opened, and not once it is aborted. */
+uint64_t ql_warm_rtt(struct ql_warm *w);
+void ql_warm_abort(struct ql_warm *w);
 
 /* ---- httpupload.c: of a transfer's own ---- */
 
