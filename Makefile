@@ -225,6 +225,9 @@ bench-fs: all | setup-bench ## the mount against native overlayfs
 bench-lazy: all $(LAB_BIN) | setup-bench ## cold starts over slow links against stargz-snapshotter and full pulls
 	$(Q)B=$(B) tests/lab/bench-lazy.sh
 
+bench-agent-rss: all | setup-bench ## the agent's memory with ten large images
+	$(Q)B=$(B) tests/lab/bench-agent-rss.sh
+
 bench-fs: bench-fs-after-pull
 bench-fs-after-pull: $(if $(filter bench,$(MAKECMDGOALS)),bench-pull)
 
@@ -265,6 +268,6 @@ help: ## this list
 
 .PHONY: all test unit fuzz-replay e2e asan tsan fuzz fuzz-run cover lint house \
 	format-check format tidy cppcheck shellcheck manlint bench bench-pull \
-	bench-fs bench-fs-after-pull bench-lazy demo install deb clean distclean help
+	bench-fs bench-fs-after-pull bench-lazy bench-agent-rss demo install deb clean distclean help
 .DELETE_ON_ERROR:
 .SECONDARY:

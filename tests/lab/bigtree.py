@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A layer with many files, as a tar on standard output.
 
-    bigtree.py FILES
+    bigtree.py FILES [SEED]
 
 About 25 files a folder, folders four deep, names and sizes like those of a
 distribution's /usr: what a first walk over a large image has to read.  One in
-five files has content of its own.  Always the same.
+five files has content of its own.  Always the same for the same SEED; of
+others the files with content of their own, and their names, are different.
 """
 import io
 import random
@@ -18,7 +19,8 @@ PER_FOLDER = 25
 
 def main():
     count = int(sys.argv[1])
-    random.seed(1)
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    random.seed(seed)
     out = tarfile.open(fileobj=sys.stdout.buffer, mode="w|",
                        format=tarfile.GNU_FORMAT)
     made = set()
@@ -41,6 +43,8 @@ def main():
         info = tarfile.TarInfo("%s/file-%06d.%s" % (
             path, n, random.choice(["py", "so", "txt", "h", "json"])))
         kind = n if n % 5 == 0 else n % 500
+        if n % 5 == 0 and seed != 1:
+            kind += seed * 10_000_000
         data = (b"%d\n" % kind) * random.Random(kind).randrange(1, 300)
         info.size, info.mode = len(data), random.choice([0o644, 0o755])
         info.mtime = 1_600_000_000 + n
