@@ -248,6 +248,9 @@ void ql_fill_tocs_sweep(struct ql_filler *f);
 int ql_fill_sources_new(struct ql_filler *f, struct ql_error *err);
 void ql_fill_sources_cancel(struct ql_fill_sources *s);
 void ql_fill_sources_free(struct ql_fill_sources *s);
+/* Without the filler's lock: closes those that nobody has used for a while; of
+ * a filler that has no image, all that nobody uses. */
+void ql_fill_sources_sweep(struct ql_fill_sources *s, bool all);
 /* A part of a blob from the n-th (0, 1, …) place that is known to have it.
  * -ENXIO (not described): there are no more. */
 int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
@@ -348,6 +351,15 @@ bool ql_fill_is_settled(const struct ql_filler *f);
 void *ql_fill_settle_main(void *arg);
 /* Under the lock: waits while too much is unsettled. */
 void ql_fill_settle_throttle(struct ql_filler *f);
+
+/* ---- fillask.c ---- */
+
+/* Asks ahead for what an item of a trace names.  1: it names a file of the
+ * image, *ret_file (untouched where nothing of it need come) is open; 0: it
+ * names none. */
+int ql_fill_ask_item(struct ql_fill_image *image, const struct ql_tree *tree,
+		     const struct ql_trace_item *item,
+		     struct ql_fill_file **ret_file, struct ql_error *err);
 
 /* ---- fillbackground.c ---- */
 

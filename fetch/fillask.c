@@ -9,12 +9,11 @@
 
 enum { LOOKS = 512 }; /* chunks that are looked at under one lock */
 
-/* 1: the item names a file of the image; 0: it does not. */
-static int ask_item(struct ql_fill_image *image, const struct ql_tree *tree,
-		    const struct ql_trace_item *item, struct ql_error *err)
+int ql_fill_ask_item(struct ql_fill_image *image, const struct ql_tree *tree,
+		     const struct ql_trace_item *item,
+		     struct ql_fill_file **ret_file, struct ql_error *err)
 {
 	struct ql_content content = { 0 };
-	struct ql_fill_file *file;
 	struct ql_inode inode;
 	int r;
 
@@ -23,14 +22,13 @@ static int ask_item(struct ql_fill_image *image, const struct ql_tree *tree,
 		return 0;
 	if (content.data || item->offset >= content.size)
 		return 1;
-	r = ql_fill_open(image, &content.object, &file, err);
+	r = ql_fill_open(image, &content.object, ret_file, err);
 	if (r == -EEXIST || r == -ENOENT)
 		return 1;
 	if (r < 0)
 		return r;
-	ql_fill_prefetch(image->filler, file, item->offset,
-			 item->len ? item->len : content.size - item->offset);
-	ql_fill_close(image->filler, file);
+	ql_fill_prefetch(image->filler, *ret_file, item->offset,
+			 item->len ? item->len : UINT64_MAX);
 	return 1;
 }
 
@@ -44,8 +42,12 @@ static int ask_trace(struct ql_fill_image *image,
 				   err);
 
 	for (size_t i = 0; i < trace->n && r >= 0; i++) {
-		r = ask_item(image, tree, &trace->items[i], err);
+		struct ql_fill_file *file = NULL;
+
+		r = ql_fill_ask_item(image, tree, &trace->items[i], &file, err);
 		*ret_missing += r == 0;
+		if (file)
+			ql_fill_close(image->filler, file);
 	}
 	return r < 0 ? r : 0;
 }

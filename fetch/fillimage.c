@@ -189,6 +189,7 @@ static void image_unlink(struct ql_filler *f, struct ql_fill_image *image)
 void ql_fill_image_close(struct ql_fill_image *image)
 {
 	struct ql_filler *f;
+	bool last;
 
 	if (!image)
 		return;
@@ -199,7 +200,9 @@ void ql_fill_image_close(struct ql_fill_image *image)
 		ql_fill_settle_whole(f, &image->manifest);
 	image_unlink(f, image);
 	ql_fill_tocs_sweep(f);
+	last = !f->images;
 	(void)pthread_mutex_unlock(&f->lock);
+	ql_fill_sources_sweep(f->sources, last);
 }
 
 /* Under the lock. */

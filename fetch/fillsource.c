@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The places that content comes from: one source for each repository, opened
- * when first needed and kept, so that its connections and tokens are used
- * again.  The catalogue knows which repositories have a blob.
+ * when first needed and kept while images are that may need it, so that its
+ * connections and tokens are used again.  The catalogue knows which
+ * repositories have a blob.
  */
 #include "fetch/fill-private.h"
 
@@ -10,12 +11,15 @@
 #include <string.h>
 
 enum { NAMES_MAX = 4096 };
+#define IDLE_NS (60 * 1000000000ULL) /* before one is closed */
 
 struct fill_source {
 	struct fill_source *next;
 	char *name;	       /* owned; the repository */
 	struct ql_ref ref;     /* owned */
 	struct ql_source *src; /* owned */
+	unsigned int users;    /* lock: streams, and those who open one */
+	uint64_t used;	       /* lock: ns; when there was one last */
 };
 
 struct ql_fill_sources {
@@ -69,6 +73,28 @@ void ql_fill_sources_free(struct ql_fill_sources *s)
 	free(s);
 }
 
+void ql_fill_sources_sweep(struct ql_fill_sources *s, bool all)
+{
+	struct fill_source **p = &s->list, *gone = NULL, *one;
+	uint64_t now = ql_now_ns();
+
+	(void)pthread_mutex_lock(&s->lock);
+	while ((one = *p)) {
+		if (one->users > 0 || (!all && now - one->used < IDLE_NS)) {
+			p = &one->next;
+			continue;
+		}
+		*p = one->next;
+		one->next = gone;
+		gone = one;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	while ((one = gone)) {
+		gone = one->next;
+		source_free(one);
+	}
+}
+
 static int source_new(struct ql_fill_sources *s, const char *name,
 		      struct fill_source **ret_one, struct ql_error *err)
 {
@@ -100,8 +126,9 @@ static int source_new(struct ql_fill_sources *s, const char *name,
 	return 0;
 }
 
+/* With one more user. */
 static int source_find(struct ql_fill_sources *s, const char *name,
-		       struct ql_source **ret_src, struct ql_error *err)
+		       struct fill_source **ret_one, struct ql_error *err)
 {
 	struct fill_source *one;
 	int r = 0;
@@ -114,9 +141,71 @@ static int source_find(struct ql_fill_sources *s, const char *name,
 		r = ql_error_set(err, -ECANCELED, "canceled");
 	else if (!one)
 		r = source_new(s, name, &one, err);
-	if (r == 0)
-		*ret_src = one->src;
+	if (r == 0) {
+		one->users++;
+		*ret_one = one;
+	}
 	(void)pthread_mutex_unlock(&s->lock);
+	return r;
+}
+
+static void source_put(struct ql_fill_sources *s, struct fill_source *one)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	one->users--;
+	one->used = ql_now_ns();
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- streams, each of which uses its source ---- */
+
+struct source_stream {
+	struct ql_stream base;
+	struct ql_stream *inner;	 /* owned */
+	struct ql_fill_sources *sources; /* borrowed */
+	struct fill_source *one;	 /* one of its users */
+};
+
+static ssize_t source_stream_read(struct ql_stream *s, void *buf, size_t len,
+				  struct ql_error *err)
+{
+	return ql_stream_read(((struct source_stream *)s)->inner, buf, len,
+			      err);
+}
+
+static void source_stream_free(struct ql_stream *s)
+{
+	struct source_stream *ss = (struct source_stream *)s;
+
+	ql_stream_free(ss->inner);
+	if (ss->one)
+		source_put(ss->sources, ss->one);
+	free(ss);
+}
+
+static const struct ql_stream_ops source_stream_ops = { source_stream_read,
+							source_stream_free };
+
+static int source_open(struct ql_fill_sources *s, const char *name,
+		       const struct ql_descriptor *d, uint64_t offset,
+		       uint64_t len, struct ql_stream **ret_stream,
+		       struct ql_error *err)
+{
+	struct source_stream *ss = calloc(1, sizeof(*ss));
+	int r;
+
+	if (!ss)
+		return ql_error_nomem(err);
+	ss->base.ops = &source_stream_ops;
+	ss->sources = s;
+	r = source_find(s, name, &ss->one, err);
+	if (r == 0)
+		r = ss->one->src->ops->open_range(ss->one->src, d, offset, len,
+						  &ss->inner, err);
+	if (r < 0)
+		source_stream_free(&ss->base);
+	else
+		*ret_stream = &ss->base;
 	return r;
 }
 
@@ -138,7 +227,6 @@ int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 {
 	_cleanup_buf_ struct ql_buf names = QL_BUF_INIT(NAMES_MAX);
 	struct ql_descriptor d = { .digest = blob->digest, .size = blob->size };
-	struct ql_source *src = NULL;
 	const char *name = NULL;
 	int r = -ENOENT;
 
@@ -155,8 +243,6 @@ int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 		name = name_at(&names, n);
 	if (!name)
 		return -ENXIO;
-	r = source_find(f->sources, name, &src, err);
-	if (r == 0)
-		r = src->ops->open_range(src, &d, offset, len, ret_stream, err);
+	r = source_open(f->sources, name, &d, offset, len, ret_stream, err);
 	return r < 0 ? ql_error_prefix(err, "%s", name) : 0;
 }

@@ -107,61 +107,36 @@ int ql_fill_object(struct ql_store *store, const struct ql_image_info *info,
 
 /* ---- a trace ---- */
 
-struct wanted {
-	struct ql_fill_file *file; /* owned; NULL: it is here */
-	uint64_t offset, len;
-};
-
-/* 1: it names a file; 0: it does not. */
-static int trace_item(struct ql_fill_image *image, const struct ql_tree *tree,
-		      const struct ql_trace_item *item, struct wanted *w,
-		      struct ql_error *err)
-{
-	struct ql_content content = { 0 };
-	struct ql_inode inode;
-	int r;
-
-	if (ql_tree_resolve(tree, item->path, true, &inode, NULL) < 0 ||
-	    ql_tree_content(tree, &inode, &content) < 0)
-		return 0;
-	if (content.data || item->offset >= content.size)
-		return 1;
-	w->offset = item->offset;
-	w->len = item->len ? item->len : UINT64_MAX;
-	r = ql_fill_open(image, &content.object, &w->file, err);
-	if (r == -EEXIST || r == -ENOENT)
-		return 1;
-	if (r < 0)
-		return r;
-	ql_fill_prefetch(image->filler, w->file, w->offset, w->len);
-	return 1;
-}
-
 static int trace_fill(struct ql_fill_image *image, const struct ql_tree *tree,
 		      const struct ql_trace *trace, size_t *missing,
 		      struct ql_error *err)
 {
-	struct wanted *w = calloc(trace->n + 1, sizeof(*w));
-	int r = w ? 0 : ql_error_nomem(err);
+	/* NULL: it is here. */
+	struct ql_fill_file **files =
+		calloc(trace->n + 1, sizeof(struct ql_fill_file *));
+	int r = files ? 0 : ql_error_nomem(err);
 
 	for (size_t i = 0; i < trace->n && r >= 0; i++) {
-		r = trace_item(image, tree, &trace->items[i], &w[i], err);
+		r = ql_fill_ask_item(image, tree, &trace->items[i], &files[i],
+				     err);
 		*missing += r == 0;
 	}
-	for (size_t i = 0; w && i < trace->n; i++) {
-		if (!w[i].file)
+	for (size_t i = 0; files && i < trace->n; i++) {
+		const struct ql_trace_item *item = &trace->items[i];
+
+		if (!files[i])
 			continue;
 		if (r >= 0)
-			r = range_wait(image->filler, w[i].file, w[i].offset,
-				       w[i].len);
+			r = range_wait(image->filler, files[i], item->offset,
+				       item->len ? item->len : UINT64_MAX);
 		if (r < 0)
 			(void)ql_error_set(err, -EIO,
 					   "%s could not be fetched: %s",
-					   trace->items[i].path,
+					   item->path,
 					   ql_filler_last_error(image->filler));
-		ql_fill_close(image->filler, w[i].file);
+		ql_fill_close(image->filler, files[i]);
 	}
-	free(w);
+	free(files);
 	return r < 0 ? -EIO : ql_fill_flush(image->filler, err);
 }
 

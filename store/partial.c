@@ -61,6 +61,19 @@ static int partial_parse(const void *value, size_t len, uint64_t size,
 	return r;
 }
 
+/* The value is borrowed from *ret_txn, which the caller ends, also on failure.
+ * -ENOENT (not described): there is no record. */
+static int partial_get(struct ql_store *store, const struct ql_digest *digest,
+		       struct ql_txn **ret_txn, const void **ret_value,
+		       size_t *ret_len, struct ql_error *err)
+{
+	int r = ql_txn_begin(store->catalog, false, ret_txn, err);
+
+	return r < 0 ? r
+		     : ql_txn_get(*ret_txn, QL_TABLE_PARTIALS, digest->bytes,
+				  QL_DIGEST_BYTES, ret_value, ret_len);
+}
+
 static int partial_load(struct ql_store *store, const struct ql_digest *digest,
 			uint64_t size, struct ql_extents *ret,
 			struct ql_error *err)
@@ -68,11 +81,8 @@ static int partial_load(struct ql_store *store, const struct ql_digest *digest,
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	const void *value;
 	size_t len;
-	int r = ql_txn_begin(store->catalog, false, &txn, err);
+	int r = partial_get(store, digest, &txn, &value, &len, err);
 
-	if (r == 0)
-		r = ql_txn_get(txn, QL_TABLE_PARTIALS, digest->bytes,
-			       QL_DIGEST_BYTES, &value, &len);
 	if (r == 0)
 		r = partial_parse(value, len, size, ret);
 	if (r == -ENOMEM)
@@ -118,11 +128,8 @@ static int partial_forget_one(struct ql_store *store,
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	const void *value;
 	size_t len;
-	int r = ql_txn_begin(store->catalog, false, &txn, err);
+	int r = partial_get(store, digest, &txn, &value, &len, err);
 
-	if (r == 0)
-		r = ql_txn_get(txn, QL_TABLE_PARTIALS, digest->bytes,
-			       QL_DIGEST_BYTES, &value, &len);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	ql_txn_abort(ql_take_ptr(txn));
