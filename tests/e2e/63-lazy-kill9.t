@@ -14,18 +14,8 @@ export QUICKLAYER_ROOT=$TMP/store
 unset QUICKLAYER_SOCKET
 rounds=${QL_KILLS:-10}
 
-mkdir -p "$TMP/files" "$TMP/m"
-for i in {1..60}; do
-	head -c $((RANDOM * 2 + 1)) /dev/urandom >"$TMP/files/small$i"
-done
-for i in {1..6}; do
-	head -c 3000000 /dev/urandom >"$TMP/files/large$i"
-done
-tar -C "$TMP/files" -cf "$TMP/files.tar" . &&
-	make_image "$TMP/oci" t "$TMP/files.tar" >/dev/null || bail image
-start_registry
-IMAGE=$REGISTRY/lab:t
-"$QL" push -q "oci:$TMP/oci:t" "$IMAGE" >/dev/null || bail push
+mkdir -p "$TMP/m"
+lazy_image 60
 QUICKLAYER_ROOT=$TMP/whole "$QL" pull -q --full "$IMAGE" >/dev/null || bail pull
 
 # Starts the server of this round; sets SERVER (its pid) and D (the image).

@@ -9,20 +9,10 @@
 [ -c /dev/fuse ] || skip_all "needs /dev/fuse"
 export QUICKLAYER_ROOT=$TMP/store
 unset QUICKLAYER_SOCKET
-mkdir -p "$TMP/store" "$TMP/m" "$TMP/files"
+mkdir -p "$TMP/store" "$TMP/m"
 mount -t tmpfs -o size=40m tmpfs "$TMP/store" || skip_all "no tmpfs"
 
-for i in {1..30}; do
-	head -c 20000 /dev/urandom >"$TMP/files/small$i"
-done
-for i in {1..6}; do
-	head -c 3000000 /dev/urandom >"$TMP/files/large$i"
-done
-tar -C "$TMP/files" -cf "$TMP/files.tar" . &&
-	make_image "$TMP/oci" t "$TMP/files.tar" >/dev/null || bail image
-start_registry
-IMAGE=$REGISTRY/lab:t
-"$QL" push -q "oci:$TMP/oci:t" "$IMAGE" >/dev/null || bail push
+lazy_image 30
 
 # Leaves so many KiB beside what a store keeps free.
 fill_disk()

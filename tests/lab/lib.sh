@@ -317,6 +317,27 @@ push_image()
 		"$from" "docker://$REGISTRY/$to"
 }
 
+# lazy_image SMALL: an image of so many small files (small1 …, up to 64 KiB) and
+# six large ones (large1 …, 3 MB), which stand in $TMP/files too, in a registry
+# of its own, as layers that can come when they are read.  Sets $IMAGE.
+lazy_image()
+{
+	local i
+	mkdir -p "$TMP/files"
+	for ((i = 1; i <= $1; i++)); do
+		head -c $((RANDOM * 2 + 1)) /dev/urandom >"$TMP/files/small$i"
+	done
+	for i in {1..6}; do
+		head -c 3000000 /dev/urandom >"$TMP/files/large$i"
+	done
+	tar -C "$TMP/files" -cf "$TMP/files.tar" . &&
+		make_image "$TMP/oci" t "$TMP/files.tar" >/dev/null ||
+		bail "image"
+	start_registry
+	IMAGE=$REGISTRY/lab:t
+	"$QL" push -q "oci:$TMP/oci:t" "$IMAGE" >/dev/null || bail "push"
+}
+
 # Podman with a storage and configuration of its own.  Its default limits need
 # a privilege that root in a container often lacks, hence default_ulimits.
 # LAB_IN=(COMMAND...) is what to run it by.
