@@ -12,7 +12,12 @@
  *
  * Locks: struct ql_filler has one, which protects everything that is not said
  * to belong to one thread.  It is held for look-ups, never while bytes are
- * fetched, hashed, written or synced, nor while a waiter is told.
+ * fetched, hashed, written or synced, nor while a waiter is told.  Some
+ * look-ups are the kernel's: whether an object is still there that has been
+ * named, how much room there is, and, once for each file of several chunks, its
+ * partial file and what the catalogue knows of it.  They read no content, but a
+ * disk that is slow to find names is so to everybody who reads through the
+ * filler.
  */
 #ifndef QL_FILL_PRIVATE_H
 #define QL_FILL_PRIVATE_H

@@ -362,13 +362,14 @@ int ql_fill_open(struct ql_fill_image *image, const struct ql_digest *object,
 {
 	struct ql_filler *f = image->filler;
 	struct ql_fill_file *file;
+	bool here = ql_object_here(f->store, object);
 	int r = -ENOENT;
 
 	(void)pthread_mutex_lock(&f->lock);
 	file = ql_fill_file_find(f, object);
 	if (file)
 		file->refs++;
-	if (!file && ql_object_here(f->store, object))
+	if (!file && here)
 		r = -EEXIST; /* since the caller looked */
 	else
 		r = image_file(image, object, &file, err);

@@ -108,15 +108,15 @@ static void chunk_pass(struct ql_fill_sink *s)
 
 /* Under the lock: its file, if the chunk's bytes are wanted.  What cannot be
  * kept passes by, unless somebody has the file open: those who wait for
- * another chunk of the run are not to fail for it. */
+ * another chunk of the run are not to fail for it.  here: it was an object a
+ * moment ago. */
 static int chunk_want(struct ql_fill_sink *s, const struct ql_toc_file *entry,
-		      struct ql_error *err)
+		      bool here, struct ql_error *err)
 {
 	const struct ql_toc_chunk *c = &s->chunk;
 	int r;
 
-	if (!ql_fill_file_find(s->f, &entry->digest) &&
-	    ql_object_here(s->f->store, &entry->digest))
+	if (!ql_fill_file_find(s->f, &entry->digest) && here)
 		return 0;
 	r = ql_fill_file_get(s->f, s->toc, entry, &s->file, err);
 	if (r < 0) {
@@ -142,13 +142,15 @@ static int chunk_want(struct ql_fill_sink *s, const struct ql_toc_file *entry,
 static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
 {
 	struct ql_toc_file entry;
+	bool here;
 	int r = ql_toc_file(s->toc->toc, s->chunk.file, &entry);
 
 	if (r < 0)
 		return ql_error_set(err, r, "table of contents: damaged");
+	here = ql_object_here(s->f->store, &entry.digest);
 	(void)pthread_mutex_lock(&s->f->lock);
 	ql_fill_settle_throttle(s->f);
-	r = chunk_want(s, &entry, err);
+	r = chunk_want(s, &entry, here, err);
 	(void)pthread_mutex_unlock(&s->f->lock);
 	return r;
 }
