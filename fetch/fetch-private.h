@@ -553,25 +553,6 @@ int ql_layers_fetch(struct ql_store *store, struct ql_source *src,
 		    const struct ql_pull_options *options,
 		    struct ql_pull_result *result, struct ql_error *err);
 
-/* ---- objectlist.c: a tree's objects, numbered ---- */
-
-struct ql_object_list {
-	struct ql_object_item {
-		struct ql_digest digest;
-		uint64_t size; /* bytes */
-	} * items;	       /* owned */
-	uint32_t n;
-	size_t cap;
-	uint32_t *slots; /* owned; by digest: number + 1, or 0 */
-	size_t n_slots;
-};
-void ql_object_list_release(struct ql_object_list *list);
-int ql_object_list_init(const struct ql_tree *tree,
-			struct ql_object_list *ret_list, struct ql_error *err);
-/* -ENOENT (not described). */
-int ql_object_list_find(const struct ql_object_list *list,
-			const struct ql_digest *digest, uint32_t *ret_index);
-
 /* ---- spool.c: a blob, fetched over several connections ---- */
 
 struct ql_spool;

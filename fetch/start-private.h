@@ -52,8 +52,9 @@ struct ql_start {
 	struct ql_buf head; /* owned: the parts lie in it */
 	const uint8_t *tree, *config;
 	size_t tree_len, config_len;
-	struct ql_buf toc; /* owned: of the image's files */
-	struct ql_buf hot; /* owned: of the blob's own frames */
+	struct ql_object_list objects; /* owned: of the tree */
+	struct ql_buf toc;	       /* owned: of the image's files */
+	struct ql_buf hot;	       /* owned: of the blob's own frames */
 };
 void ql_start_release(struct ql_start *start);
 #define _cleanup_start_ __attribute__((cleanup(ql_start_release)))

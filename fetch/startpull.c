@@ -125,8 +125,9 @@ static int start_record(struct ql_store *store, const struct ql_ref *ref,
 
 	if (r == 0)
 		r = ql_image_put_ready(store, &info, start->tree,
-				       start->tree_len, &start->toc,
-				       &start->hot, ref->name, err);
+				       start->tree_len, &start->objects,
+				       &start->toc, &start->hot, ref->name,
+				       err);
 	return r;
 }
 

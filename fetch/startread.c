@@ -331,6 +331,7 @@ static int read_hot(const uint8_t *data, size_t len,
 void ql_start_release(struct ql_start *start)
 {
 	ql_buf_release(&start->head);
+	ql_object_list_release(&start->objects);
 	ql_buf_release(&start->toc);
 	ql_buf_release(&start->hot);
 }
@@ -366,7 +367,6 @@ static int start_parts(struct ql_start *s, const struct ql_start_ref *ref,
 		       struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
-	_cleanup_(ql_object_list_release) struct ql_object_list list = { 0 };
 	const uint8_t *magic, *places, *hot;
 	uint64_t places_len, hot_len;
 	struct ql_cursor c;
@@ -387,11 +387,11 @@ static int start_parts(struct ql_start *s, const struct ql_start_ref *ref,
 		return malformed(err);
 	r = ql_tree_open_mem(s->tree, s->tree_len, &tree, err);
 	if (r == 0)
-		r = ql_object_list_init(tree, &list, err);
+		r = ql_object_list_init(tree, &s->objects, err);
 	if (r == 0)
-		r = read_places(places, places_len, &list, &s->toc, err);
+		r = read_places(places, places_len, &s->objects, &s->toc, err);
 	if (r == 0)
-		r = read_hot(hot, hot_len, &list, ref, &s->hot, err);
+		r = read_hot(hot, hot_len, &s->objects, ref, &s->hot, err);
 	return r;
 }
 

@@ -95,38 +95,25 @@ int ql_image_trace_put(struct ql_store *store, const struct ql_digest *manifest,
 
 /* ---- ready-made trees ---- */
 
-struct tree_walk {
-	struct ql_object_set *set; /* borrowed */
-	uint64_t bytes;
-};
-
-static int walk_file(const struct ql_digest *digest, uint64_t size, void *arg)
-{
-	struct tree_walk *walk = arg;
-
-	walk->bytes += size;
-	return ql_object_set_add(walk->set, digest, size);
-}
-
-/* Reads all of the tree once: what is damaged is refused before it counts.
- * The objects that the image needs are added to own, sorted. */
-static int tree_check(const struct ql_store *store, const void *cfs, size_t len,
-		      struct ql_image_info *info, struct ql_object_set *own,
-		      struct ql_error *err)
+/* The objects that the image needs are added to own, sorted. */
+static int ready_describe(const struct ql_store *store, const void *cfs,
+			  size_t len, const struct ql_object_list *objects,
+			  struct ql_image_info *info, struct ql_object_set *own,
+			  struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
-	struct tree_walk walk = { .set = own };
 	int r = ql_tree_open_mem(cfs, len, &tree, err);
 
 	if (r < 0)
 		return r;
-	r = ql_tree_each_object(tree, walk_file, &walk);
-	if (r < 0)
-		return ql_error_errno(err, r, "the image's tree");
 	info->inodes = ql_tree_inodes(tree);
-	info->file_bytes = walk.bytes;
+	info->file_bytes = objects->bytes;
 	if (ql_digest_of(cfs, len, &info->cfs) < 0)
 		return ql_error_nomem(err);
+	for (uint32_t i = 0; i < objects->n; i++)
+		if (ql_object_set_add(own, &objects->items[i].digest,
+				      objects->items[i].size) < 0)
+			return ql_error_nomem(err);
 	r = ql_image_documents(store, info, own, err);
 	ql_object_set_sort(own);
 	return r;
@@ -150,7 +137,7 @@ static void ready_files_release(struct ready_file (*files)[READY_FILES])
 			(void)close((*files)[i].fd);
 }
 
-/* The disk begins to write while the tree is being checked. */
+/* The disk begins to write while the rest is being done. */
 static int ready_write(struct ql_store *store, const struct ql_digest *manifest,
 		       struct ready_file *f, struct ql_error *err)
 {
@@ -222,6 +209,7 @@ static int ready_sync_names(struct ql_store *store,
 /* The image's lock is held. */
 static int ready_put(struct ql_store *store, struct ql_image_info *info,
 		     struct ready_file files[READY_FILES],
+		     const struct ql_object_list *objects,
 		     struct ql_object_set *own, struct ql_error *err)
 {
 	char path[SIDE_PATH];
@@ -231,8 +219,8 @@ static int ready_put(struct ql_store *store, struct ql_image_info *info,
 		if (files[i].data)
 			r = ready_write(store, &info->manifest, &files[i], err);
 	if (r == 0)
-		r = tree_check(store, files[0].data, files[0].len, info, own,
-			       err);
+		r = ready_describe(store, files[0].data, files[0].len, objects,
+				   info, own, err);
 	for (size_t i = 0; i < READY_FILES && r == 0; i++)
 		if (files[i].data)
 			r = ready_publish(store, &info->manifest, &files[i],
@@ -249,6 +237,7 @@ static int ready_put(struct ql_store *store, struct ql_image_info *info,
 
 int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
 		       const void *cfs, size_t cfs_len,
+		       const struct ql_object_list *objects,
 		       const struct ql_buf *toc, const struct ql_buf *hot,
 		       const char *name, struct ql_error *err)
 {
@@ -271,6 +260,6 @@ int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
 	if (ql_image_is_built(store, info))
 		return name ? ql_image_tag(store, name, &info->manifest, err)
 			    : 0;
-	r = ready_put(store, info, files, &own, err);
+	r = ready_put(store, info, files, objects, &own, err);
 	return r < 0 ? r : ql_image_record(store, info, &own, name, err);
 }

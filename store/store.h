@@ -332,14 +332,16 @@ void ql_image_info_release(struct ql_image_info *info);
 int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 		   const char *name, struct ql_error *err);
 
+struct ql_object_list;
 /*
  * Records an image whose merged tree came ready-made (cfs: the composefs
  * image), with the tables of contents of its files, and of the parts that a
- * start needs (hot; may be NULL).  Else as ql_image_build().  -EBADMSG: the
- * tree is damaged.
+ * start needs (hot; may be NULL).  objects: what ql_object_list_init() found in
+ * that tree, all of which it has read.  Else as ql_image_build().
  */
 int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
 		       const void *cfs, size_t cfs_len,
+		       const struct ql_object_list *objects,
 		       const struct ql_buf *toc, const struct ql_buf *hot,
 		       const char *name, struct ql_error *err);
 
@@ -534,6 +536,27 @@ void ql_tree_relax(const struct ql_tree *tree);
  */
 int ql_tree_resolve(const struct ql_tree *tree, const char *path, bool follow,
 		    struct ql_inode *ret_inode, struct ql_error *err);
+
+/* ---- objects of a tree, numbered (objectlist.c) ---- */
+
+struct ql_object_list {
+	struct ql_object_item {
+		struct ql_digest digest;
+		uint64_t size; /* bytes */
+	} * items; /* owned; each once, as the tree has them first */
+	uint32_t n;
+	size_t cap;
+	uint32_t *slots; /* owned; by digest: number + 1, or 0 */
+	size_t n_slots;
+	uint64_t bytes; /* of all the tree's files that are objects */
+};
+void ql_object_list_release(struct ql_object_list *list);
+/* Reads all of the tree: -EBADMSG where it is damaged. */
+int ql_object_list_init(const struct ql_tree *tree,
+			struct ql_object_list *ret_list, struct ql_error *err);
+/* -ENOENT (not described). */
+int ql_object_list_find(const struct ql_object_list *list,
+			const struct ql_digest *digest, uint32_t *ret_index);
 
 /* ---- checking ---- */
 

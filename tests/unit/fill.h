@@ -208,8 +208,9 @@ static inline void fill_lab_init(struct fill_lab *lab, struct ql_buf *tar,
 						 1, repository, NULL) == 0);
 	}
 	tarball_must(ql_image_put_ready(lab->to.store, &lab->info, start.tree,
-					start.tree_len, &start.toc, &start.hot,
-					"filled", &lab->to.err) == 0);
+					start.tree_len, &start.objects,
+					&start.toc, &start.hot, "filled",
+					&lab->to.err) == 0);
 	lab->to.manifest = lab->info.manifest;
 	ql_trace_release(&trace);
 	ql_toc_close(toc);

@@ -3,9 +3,10 @@
  * The objects of a tree's files, each once, in the order in which the tree
  * first names them: a numbering that everybody who has the tree agrees on.
  */
-#include "fetch/fetch-private.h"
+#include "store/store.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LIST_FIRST = 1024 };
@@ -65,6 +66,7 @@ static int list_add(const struct ql_digest *digest, uint64_t size, void *arg)
 
 	if (r < 0)
 		return r;
+	list->bytes += size;
 	slot = slot_of(list, digest);
 	if (*slot != 0)
 		return 0;
