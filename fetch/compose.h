@@ -45,6 +45,13 @@ struct ql_blob_info {
 int ql_blob_write(ql_tar_open_fn *open, void *arg,
 		  const struct ql_push_options *options, unsigned int threads,
 		  struct ql_blob **ret_blob, struct ql_error *err);
+/*
+ * A blob that was written before, by its descriptor in a manifest (OCI
+ * image-spec 1.1, descriptor.md; borrowed): its bytes are where it was put.
+ * -EINVAL: it is no layer of an OCI image.
+ */
+int ql_blob_known(const json_t *descriptor, const struct ql_digest *diff_id,
+		  struct ql_blob **ret_blob, struct ql_error *err);
 /* Borrowed for the blob's life. */
 const struct ql_blob_info *ql_blob_info(const struct ql_blob *blob);
 /* Gives up the bytes and keeps what is known; no other thread uses the blob

@@ -2,6 +2,9 @@
 /* Blobs of layers that can stand in many images: written once, then told. */
 #include "fetch/push-private.h"
 
+#include <errno.h>
+#include <string.h>
+
 int ql_blob_write(ql_tar_open_fn *open, void *arg,
 		  const struct ql_push_options *options, unsigned int threads,
 		  struct ql_blob **ret_blob, struct ql_error *err)
@@ -25,6 +28,49 @@ int ql_blob_write(ql_tar_open_fn *open, void *arg,
 		.lazy = b->c.written.annotations != NULL,
 		.why = b->c.why,
 	};
+	*ret_blob = ql_take_ptr(b);
+	return 0;
+}
+
+/* The constant that a text equals; NULL: it is no layer of ours. */
+static const char *media_type(const char *text)
+{
+	static const char *const types[] = { QL_TYPE_LAYER "+zstd",
+					     QL_TYPE_LAYER "+gzip" };
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (strcmp(text, types[i]) == 0)
+			return types[i];
+	return NULL;
+}
+
+int ql_blob_known(const json_t *descriptor, const struct ql_digest *diff_id,
+		  struct ql_blob **ret_blob, struct ql_error *err)
+{
+	_cleanup_descriptor_ struct ql_descriptor d = { 0 };
+	json_t *notes = json_object_get(descriptor, "annotations");
+	_cleanup_(ql_blob_freep) struct ql_blob *b = NULL;
+	int r = ql_descriptor_parse(descriptor, &d, err);
+
+	if (r < 0)
+		return r;
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return ql_error_nomem(err);
+	b->c.written.fd = -1;
+	b->c.written.media_type = media_type(d.media_type);
+	if (!b->c.written.media_type)
+		return ql_error_set(err, -EINVAL, "%s: no layer's type",
+				    d.media_type);
+	if (notes) {
+		b->c.written.annotations = json_deep_copy(notes);
+		if (!b->c.written.annotations)
+			return ql_error_nomem(err);
+	}
+	b->info = (struct ql_blob_info){ .digest = d.digest,
+					 .diff_id = *diff_id,
+					 .size = d.size,
+					 .lazy = notes != NULL };
 	*ret_blob = ql_take_ptr(b);
 	return 0;
 }

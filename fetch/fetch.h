@@ -88,12 +88,32 @@ struct ql_pull_progress {
 };
 typedef void ql_pull_progress_fn(const struct ql_pull_progress *p, void *arg);
 
+/*
+ * Who looks at an image while its layers are read whole.  Called by the pull's
+ * threads, begin before all others.
+ */
+struct ql_pull_watch {
+	/* Not all of the image's layers (lowest first; lent for the call) are
+	 * here.  -errno: nobody looks, and nothing more is called. */
+	int (*begin)(const struct ql_digest *manifest,
+		     const struct ql_digest *layers, uint32_t n_layers,
+		     void *arg);
+	/* Who looks at a layer that is about to be read; borrowed while the
+	 * pull lasts. */
+	const struct ql_layer_watch *(*layer)(uint32_t layer, void *arg);
+	void (*here)(uint32_t layer, void *arg); /* it is in the store */
+	void *arg;				 /* borrowed */
+};
+
 struct ql_pull_options {
 	const char *platform;	/* "os/arch[/variant]"; NULL: this machine's */
 	bool plain_http;	/* also where the registry is not loopback */
 	unsigned int parallel;	/* layers at once; 0: the default */
 	const char *config_dir; /* registries' settings; NULL: the default */
 	bool lazy; /* what can come when it is read is not fetched now */
+	/* With lazy: each layer's own table of contents, even where a start
+	 * blob would do without. */
+	bool no_start;
 	/* With lazy: goes on with what a start needs when the pull has
 	 * returned (borrowed); or NULL. */
 	struct ql_filler *filler;
@@ -101,6 +121,8 @@ struct ql_pull_options {
 	bool no_index;
 	ql_pull_progress_fn *progress; /* may be NULL */
 	void *arg;
+	/* With it, the uppermost layers come early.  May be NULL. */
+	const struct ql_pull_watch *watch;
 	/* Set by another thread, at most a stalled connection's timeout later
 	 * the pull ends with -ECANCELED; NULL: never. */
 	const atomic_bool *cancel;

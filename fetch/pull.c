@@ -96,7 +96,7 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 {
 	int r = -ENOENT;
 
-	if (options->lazy)
+	if (options->lazy && !options->no_start)
 		r = ql_start_pull(store, src, ref, options, resolved, ret_spool,
 				  result, err);
 	if (r != -ENOENT)

@@ -24,10 +24,10 @@
  * fewest other layers that together have their images.  Giving up a layer can
  * only make others dearer to give up, so that an estimate is renewed only when
  * it is the least (Minoux, Accelerated Greedy Algorithms, 1978).  After that,
- * layers that do not pay for themselves are given up; layers that were
- * given up, and parts of them (what two have in common, those images that
- * have room), are tried again, each with the removals that it then needs; and
- * each that stayed is left out for a try, with what then fits.
+ * layers that were given up, and parts of them (what two have in common, those
+ * images that have room), are tried again, each with the removals that it then
+ * needs; and each that stayed is left out for a try, with what then fits: so
+ * go those that do not pay for themselves.
  *
  * Others weigh the same: similarity of layers (Liu et al., similarity-aware
  * layer reconstruction), and Carving Perfect Layers out of Docker Images
@@ -277,13 +277,6 @@ static void limits_keep(struct solver *s, uint32_t keep)
 		else
 			layer_drop(s, layer);
 	}
-}
-
-static void useless_drop(struct solver *s)
-{
-	for (uint32_t i = s->sets.n; i-- > s->p->n_images;)
-		if (s->active[i] && loss_of(s, i) < 0)
-			layer_drop(s, i);
 }
 
 /* ---- another try for what was given up ---- */
@@ -700,13 +693,10 @@ int ql_cover_solve(const struct ql_cover_problem *problem,
 	r = solver_init(&s);
 	if (r == 0) {
 		limits_keep(&s, UINT32_MAX);
-		useless_drop(&s);
 		r = again(&s);
 	}
-	if (r == 0) {
-		useless_drop(&s);
+	if (r == 0)
 		r = result_take(&s, &cover);
-	}
 	solver_release(&s);
 	if (r < 0) {
 		ql_cover_release(&cover);

@@ -67,28 +67,41 @@ static int xattrs_same(const struct ql_tree *a, const struct ql_inode *x,
 	return r < 0 ? r : n == n_other;
 }
 
+/* Small files stand in the tree itself, unless that was made from a table of
+ * contents, which knows no more than their digests. */
+static int content_digest(const struct ql_content *c,
+			  struct ql_digest *ret_digest)
+{
+	if (c->data)
+		return ql_digest_of(c->data, (size_t)c->size, ret_digest);
+	*ret_digest = c->object;
+	return 0;
+}
+
 static int content_same(const struct ql_tree *a, const struct ql_inode *x,
 			const struct ql_tree *b, const struct ql_inode *y)
 {
+	struct ql_digest digest_p, digest_q;
 	struct ql_content p, q;
 	int r = ql_tree_content(a, x, &p);
 
 	if (r == 0)
 		r = ql_tree_content(b, y, &q);
-	if (r < 0)
-		return r;
-	/* Which files are inline depends on their sizes alone. */
+	if (r < 0 || p.size == 0)
+		return r < 0 ? r : 1;
 	if (p.data && q.data)
 		return memcmp(p.data, q.data, (size_t)p.size) == 0;
-	return p.size == 0 ||
-	       (!p.data && !q.data && ql_digest_equal(&p.object, &q.object));
+	r = content_digest(&p, &digest_p);
+	if (r == 0)
+		r = content_digest(&q, &digest_q);
+	return r < 0 ? r : ql_digest_equal(&digest_p, &digest_q);
 }
 
 static int target_same(const struct ql_tree *a, const struct ql_inode *x,
 		       const struct ql_tree *b, const struct ql_inode *y)
 {
-	const char *p, *q;
-	size_t len_p, len_q;
+	const char *p = "", *q = "";
+	size_t len_p = 0, len_q = 0;
 	int r = ql_tree_readlink(a, x, &p, &len_p);
 
 	if (r == 0)

@@ -144,16 +144,18 @@ static int groups_cover(struct planner *p, struct ql_error *err)
 static int layer_init(struct planner *p, const uint64_t *images,
 		      uint32_t n_units, uint32_t member)
 {
-	struct ql_plan_layer *l = &p->plan.layers[p->plan.n_layers];
+	_cleanup_free_ uint64_t *bits = calloc(p->words + 1UL, sizeof(*bits));
+	_cleanup_free_ uint32_t *units = calloc(n_units + 1UL, sizeof(*units));
 
-	*l = (struct ql_plan_layer){ .member = member };
-	l->images = calloc(p->words + 1UL, sizeof(*l->images));
-	l->units = calloc(n_units + 1UL, sizeof(*l->units));
-	p->plan.n_layers++;
-	if (!l->images || !l->units)
+	if (!bits || !units)
 		return -ENOMEM;
-	memcpy(l->images, images, p->words * sizeof(*images));
-	l->n_images = ql_bits_count(images, p->words);
+	memcpy(bits, images, p->words * sizeof(*images));
+	p->plan.layers[p->plan.n_layers++] = (struct ql_plan_layer){
+		.images = ql_take_ptr(bits),
+		.n_images = ql_bits_count(images, p->words),
+		.units = ql_take_ptr(units),
+		.member = member,
+	};
 	return 0;
 }
 
@@ -161,7 +163,9 @@ static void layer_put(struct planner *p, uint32_t layer, uint32_t unit)
 {
 	struct ql_plan_layer *l = &p->plan.layers[layer];
 
-	l->units[l->n_units++] = unit;
+	/* It always has; analyzers cannot know. */
+	if (l->units)
+		l->units[l->n_units++] = unit;
 	l->bytes += p->inv->units[unit].size;
 }
 

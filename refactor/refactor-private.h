@@ -11,8 +11,10 @@
 #include "refactor/cover.h"
 #include "refactor/imagesets.h"
 #include "refactor/inventory.h"
+#include "refactor/layertar.h"
 #include "refactor/plan.h"
 #include "refactor/refactor.h"
+#include "refactor/run.h"
 
 enum { QL_PATHS_DEEP = QL_ROOT_DEPTH_MAX * (NAME_MAX + 1) }; /* bytes */
 
@@ -102,5 +104,45 @@ void ql_hardlinks_free(struct ql_hardlinks *links);
  * borrowed.  NULL: out of memory. */
 const char *ql_hardlinks_first(struct ql_hardlinks *links,
 			       const struct ql_entry *entry, const char *path);
+
+/* ---- tarentry.c ---- */
+
+void ql_tarentry_release(struct ql_tar_entry *e);
+/* Takes name (owned; NULL: out of memory), copies the value. */
+int ql_tarentry_xattr(struct ql_tar_entry *e, char *name, const void *value,
+		      size_t len);
+int ql_tarentry_copy(const struct ql_tar_entry *from, struct ql_tar_entry *ret);
+
+/* ---- proof.c: what was written is what was read ---- */
+
+/*
+ * A store without content, in a folder of its own that goes with it: layers as
+ * their archives say that they are.
+ */
+struct ql_proof;
+int ql_proof_new(const char *tmp_dir, struct ql_proof **ret_proof,
+		 struct ql_error *err);
+void ql_proof_free(struct ql_proof *proof);
+QL_DEFINE_CLEANUP(struct ql_proof *, ql_proof_free)
+/* Reads a layer's archive (borrowed) to its end.  Any thread. */
+int ql_proof_layer(struct ql_proof *proof, struct ql_stream *tar,
+		   const struct ql_blob_info *blob, struct ql_error *err);
+/*
+ * Merges layers that were read, lowest first, as a pull would, and compares
+ * the root with another, by quicklayer diff's rules (flags: its own).
+ * -EUCLEAN: they differ, and the first differences are described.
+ * *ret_tree: the new root; of a file that goes with the proof.
+ */
+int ql_proof_image(struct ql_proof *proof, const struct ql_digest *diff_ids,
+		   uint32_t n_layers, const struct ql_tree *old,
+		   unsigned int flags, struct ql_tree **ret_tree,
+		   struct ql_error *err);
+
+/* ---- tmpdir.c ---- */
+
+/* A folder of one's own in dir; owned. */
+int ql_tmpdir_new(const char *dir, char **ret_path, struct ql_error *err);
+/* Removes it with all that is in it, and frees the path. */
+void ql_tmpdir_free(char *path);
 
 #endif

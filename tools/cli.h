@@ -40,6 +40,12 @@ struct ql_cli {
 	bool full;
 	bool push;
 	const char *trace;
+	const char *to;
+	const char *max_layers;
+	const char *relax;
+	const char *picture;
+	bool incremental;
+	bool dry_run;
 	bool recursive;
 	bool long_format;
 	bool read_only;
@@ -66,6 +72,10 @@ int ql_options_parse(const struct ql_command *cmd, int argc, char **argv,
 void ql_options_release(struct ql_cli *cli);
 /* The command's --help. */
 void ql_options_help(const struct ql_command *cmd);
+/* A whole number from min to max; an option that was not given (text NULL) is
+ * 0.  -EINVAL, naming it. */
+int ql_number_parse(const char *option, const char *text, uint64_t min,
+		    uint64_t max, uint64_t *ret, struct ql_error *err);
 
 /* ---- human.c ---- */
 
@@ -141,6 +151,7 @@ int ql_content_each(const struct ql_cli *cli, const struct ql_store *store,
 /* ---- commands ---- */
 
 int ql_cmd_pull(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_refactor(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_mount(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_umount(const struct ql_cli *cli, struct ql_error *err);

@@ -91,27 +91,6 @@ static int lines_read(const char *path, struct ql_buf *text,
 	return 0;
 }
 
-/* A whole number from min to max; an option that was not given is 0. */
-static int number_parse(const char *option, const char *text, uint64_t min,
-			uint64_t max, uint64_t *ret, struct ql_error *err)
-{
-	char *end;
-	unsigned long long n;
-
-	*ret = 0;
-	if (!text)
-		return 0;
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (errno || *end || *text < '0' || *text > '9' || n < min || n > max)
-		return ql_error_set(err, -EINVAL,
-				    "--%s %s: a number from %" PRIu64
-				    " to %" PRIu64 " is wanted",
-				    option, text, min, max);
-	*ret = n;
-	return 0;
-}
-
 static int options_parse(const struct ql_cli *cli,
 			 struct ql_push_options *options, struct ql_error *err)
 {
@@ -122,15 +101,16 @@ static int options_parse(const struct ql_cli *cli,
 	int r = ql_push_format_parse(format, &options->format, err);
 
 	if (r == 0)
-		r = number_parse("level", cli->level, 1,
-				 options->format == QL_PUSH_ZSTD_CHUNKED ? 19
-									 : 9,
-				 &level, err);
+		r = ql_number_parse("level", cli->level, 1,
+				    options->format == QL_PUSH_ZSTD_CHUNKED ? 19
+									    : 9,
+				    &level, err);
 	if (r == 0)
-		r = number_parse("chunk-size", cli->chunk_size, 4 << 10,
-				 16 << 20, &chunk, err);
+		r = ql_number_parse("chunk-size", cli->chunk_size, 4 << 10,
+				    16 << 20, &chunk, err);
 	if (r == 0)
-		r = number_parse("parallel", cli->parallel, 1, 16, &jobs, err);
+		r = ql_number_parse("parallel", cli->parallel, 1, 16, &jobs,
+				    err);
 	if (r == 0 && cli->first && options->format != QL_PUSH_ESTARGZ)
 		r = ql_error_set(err, -EINVAL,
 				 "--first is for --format estargz");

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,6 +43,17 @@ static const struct option_def defs[] = {
 	  "of files that can be had by themselves (262144)", AT(chunk_size) },
 	{ 'n', 0, "parallel", "N", "layers at once (3; push: 2)",
 	  AT(parallel) },
+	{ 'o', 0, "to", "REPO[:TAG]",
+	  "where they go; {name} and {tag} are the old image's", AT(to) },
+	{ 'M', 0, "max-layers", "N", "of an image (20)", AT(max_layers) },
+	{ 'X', 0, "relax", "mtime",
+	  "files that differ in their times alone are the same", AT(relax) },
+	{ 'I', 0, "incremental", NULL,
+	  "keep layers that the images at the destination have",
+	  AT(incremental) },
+	{ 'D', 0, "dry-run", NULL, "only say what would be", AT(dry_run) },
+	{ 'V', 0, "picture", "FILE", "draw the layers over the images (SVG)",
+	  AT(picture) },
 	{ 'q', 'q', "quiet", NULL, "no progress, and digests only", AT(quiet) },
 	{ 'j', 0, "json", NULL, "print JSON", AT(json) },
 	{ 'm', 0, "mode", "MODE", "auto or fuse (auto)", AT(mode) },
@@ -235,4 +247,24 @@ int ql_options_parse(const struct ql_command *cmd, int argc, char **argv,
 void ql_options_release(struct ql_cli *cli)
 {
 	free(cli->env);
+}
+
+int ql_number_parse(const char *option, const char *text, uint64_t min,
+		    uint64_t max, uint64_t *ret, struct ql_error *err)
+{
+	char *end;
+	unsigned long long n;
+
+	*ret = 0;
+	if (!text)
+		return 0;
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || n < min || n > max)
+		return ql_error_set(err, -EINVAL,
+				    "--%s %s: a number from %" PRIu64
+				    " to %" PRIu64 " is wanted",
+				    option, text, min, max);
+	*ret = n;
+	return 0;
 }

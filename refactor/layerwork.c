@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The layers' workers: a few threads, each taking the largest layer that none
+ * has taken yet.  A layer is written into a file without a name, uploaded to
+ * each repository that needs it, read back from the first and given to the
+ * proof; then its bytes are given up.  The first error stops the others.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "refactor/refactor-private.h"
+
+enum { JOBS_MAX = 64, READ_AHEAD = 1 << 20 };
+
+struct work {
+	struct ql_run *run; /* borrowed */
+	uint32_t *order;    /* owned; largest first */
+	atomic_bool stop;
+
+	pthread_mutex_t lock; /* protects all below, and progress */
+	uint32_t next, done;
+	int error;	      /* the first */
+	struct ql_error *err; /* borrowed */
+};
+
+/* ---- one layer ---- */
+
+struct opener {
+	const struct ql_run *run;
+	const struct ql_plan_layer *layer;
+};
+
+static int tar_open(void *arg, struct ql_stream **ret_tar, struct ql_error *err)
+{
+	const struct opener *o = arg;
+	_cleanup_stream_ struct ql_stream *tar = NULL;
+	int r = ql_layertar_open(&o->run->inv, o->run->store, o->layer, &tar,
+				 err);
+
+	if (r == 0)
+		r = ql_stream_readahead(tar, READ_AHEAD, ret_tar, err);
+	if (r == 0)
+		(void)ql_take_ptr(tar);
+	return r;
+}
+
+static bool same_place(const struct ql_ref *a, const struct ql_ref *b)
+{
+	return a->kind == b->kind && strcmp(a->path, b->path) == 0 &&
+	       (!a->domain || strcmp(a->domain, b->domain) == 0);
+}
+
+/* Does an image before this one, with this layer, go to the same place? */
+static bool sent_before(const struct ql_run *run, const struct ql_plan_layer *l,
+			uint32_t image)
+{
+	for (uint32_t i = 0; i < image; i++)
+		if (ql_bits_has(l->images, i) &&
+		    same_place(&run->inputs.list[i].dest,
+			       &run->inputs.list[image].dest))
+			return true;
+	return false;
+}
+
+/* To each place where an image with this layer goes. */
+static int layer_send(struct ql_run *run, uint32_t layer, struct ql_error *err)
+{
+	const struct ql_plan_layer *l = &run->plan.layers[layer];
+	const struct ql_ref *first = NULL;
+	int r = 0;
+
+	run->there[layer] = true;
+	for (uint32_t i = 0; i < run->inputs.n_good && r == 0; i++) {
+		bool there = false;
+
+		if (!ql_bits_has(l->images, i) || sent_before(run, l, i))
+			continue;
+		r = ql_compose_blob(run->composes[i], run->blobs[layer], first,
+				    &there, err);
+		if (r < 0)
+			r = ql_error_prefix(err, "%s",
+					    run->inputs.list[i].dest.name);
+		run->there[layer] &= there;
+		first = &run->inputs.list[i].dest;
+	}
+	return r;
+}
+
+static int layer_prove(struct ql_run *run, uint32_t layer, struct ql_error *err)
+{
+	uint32_t image =
+		ql_bits_first(run->plan.layers[layer].images, run->plan.words);
+	_cleanup_stream_ struct ql_stream *tar = NULL;
+	int r = ql_compose_read(run->composes[image], run->blobs[layer], &tar,
+				err);
+
+	if (r == 0)
+		r = ql_proof_layer(run->proof, tar,
+				   ql_blob_info(run->blobs[layer]), err);
+	return r < 0 ? ql_error_prefix(err, "reading back") : 0;
+}
+
+static int layer_do(struct ql_run *run, uint32_t layer, struct ql_error *err)
+{
+	const struct ql_plan_layer *l = &run->plan.layers[layer];
+	struct opener opener = { run, l };
+	int r = 0;
+
+	if (l->member == QL_UNIT_NONE)
+		r = ql_blob_write(tar_open, &opener, &run->push, run->jobs,
+				  &run->blobs[layer], err);
+	else
+		run->blobs[layer] =
+			run->earlier.list[l->member - run->plan.n_images].blob;
+	if (r == 0)
+		r = layer_send(run, layer, err);
+	if (r == 0)
+		r = layer_prove(run, layer, err);
+	if (run->blobs[layer])
+		ql_blob_shed(run->blobs[layer]);
+	return r;
+}
+
+/* ---- the workers ---- */
+
+static void layer_failed(struct work *w, uint32_t layer,
+			 const struct ql_error *why)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	if (w->error == 0) {
+		w->error = why->code;
+		if (w->err) {
+			*w->err = *why;
+			(void)ql_error_prefix(w->err, "layer %u", layer + 1);
+		}
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	atomic_store(&w->stop, true);
+	for (uint32_t i = 0; i < w->run->inputs.n_good; i++)
+		ql_compose_cancel(w->run->composes[i]);
+}
+
+static void layer_finished(struct work *w)
+{
+	const struct ql_refactor_options *o = w->run->options;
+
+	(void)pthread_mutex_lock(&w->lock);
+	w->done++;
+	if (o->progress)
+		o->progress(QL_REFACTOR_WRITING, w->done, w->run->plan.n_layers,
+			    o->arg);
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+static void *worker(void *arg)
+{
+	struct work *w = arg;
+
+	while (!atomic_load(&w->stop)) {
+		struct ql_error why = QL_ERROR_INIT;
+		uint32_t at;
+		int r;
+
+		(void)pthread_mutex_lock(&w->lock);
+		at = w->next < w->run->plan.n_layers ? w->next++ : UINT32_MAX;
+		(void)pthread_mutex_unlock(&w->lock);
+		if (at == UINT32_MAX)
+			break;
+		r = layer_do(w->run, w->order[at], &why);
+		if (r < 0 && why.code == 0)
+			(void)ql_error_errno(&why, r, "failed");
+		if (r < 0)
+			layer_failed(w, w->order[at], &why);
+		else
+			layer_finished(w);
+	}
+	return NULL;
+}
+
+static int order_cmp(const void *a, const void *b, void *arg)
+{
+	const struct ql_plan *plan = arg;
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	if (plan->layers[x].bytes != plan->layers[y].bytes)
+		return plan->layers[x].bytes < plan->layers[y].bytes ? 1 : -1;
+	return x < y ? -1 : x > y;
+}
+
+int ql_layerwork_run(struct ql_run *run, struct ql_error *err)
+{
+	uint32_t n = run->plan.n_layers, started = 0;
+	struct work w = { .run = run,
+			  .order = calloc(n + 1UL, sizeof(*w.order)),
+			  .err = err };
+	unsigned int jobs = run->jobs < JOBS_MAX ? run->jobs : JOBS_MAX;
+	pthread_t threads[JOBS_MAX];
+
+	if (!w.order)
+		return ql_error_nomem(err);
+	for (uint32_t i = 0; i < n; i++)
+		w.order[i] = i;
+	if (n > 1)
+		qsort_r(w.order, n, sizeof(*w.order), order_cmp, &run->plan);
+	(void)pthread_mutex_init(&w.lock, NULL);
+	while (started + 1 < jobs && started + 1 < n &&
+	       pthread_create(&threads[started], NULL, worker, &w) == 0)
+		started++;
+	(void)worker(&w);
+	while (started > 0)
+		(void)pthread_join(threads[--started], NULL);
+	(void)pthread_mutex_destroy(&w.lock);
+	free(w.order);
+	return w.error;
+}
