@@ -111,8 +111,8 @@ struct ql_pull_options {
 	unsigned int parallel;	/* layers at once; 0: the default */
 	const char *config_dir; /* registries' settings; NULL: the default */
 	bool lazy; /* what can come when it is read is not fetched now */
-	/* With lazy: each layer's own table of contents, even where a start
-	 * blob would do without. */
+	/* Each layer, or its own table of contents, even where a start blob
+	 * would do without. */
 	bool no_start;
 	/* With lazy: goes on with what a start needs when the pull has
 	 * returned (borrowed); or NULL. */

@@ -124,8 +124,7 @@ static int pull_shared(struct ql_store *store, struct ql_source *src,
 
 	if (options->lazy || !ql_share_is_likely(store, ref))
 		return -ENOENT;
-	/* Who wants no tables wants the layers themselves. */
-	r = options->no_index ? -ENOENT
+	r = options->no_start ? -ENOENT
 			      : ql_start_pull(store, src, ref, options,
 					      resolved, ret_spool, result, err);
 	if (r != -ENOENT)

@@ -105,6 +105,7 @@ static int input_read(struct ql_store *store, struct ql_input *in,
 		.plain_http = o->push.plain_http,
 		.config_dir = o->push.config_dir,
 		.no_index = true,
+		.no_start = true,
 	};
 	struct ql_pull_result res;
 	int r = ql_pull(store, in->ref, &pull, &res, err);
