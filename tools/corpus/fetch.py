@@ -83,6 +83,7 @@ class Fetches:
             glob.glob(top + "/*.tgz"))
         run(["npm", "install", "--omit=dev", "--ignore-scripts",
              "--no-audit", "--no-fund", "--no-package-lock",
+             "--legacy-peer-deps",      # what pnpm and yarn do
              "--loglevel=error"], top + "/log", cwd=tree)
         remove(tree + "/node_modules/.package-lock.json")
 

@@ -138,6 +138,8 @@ class Packages:
             argv += ["--dpkgopt=path-include=" + p for p in SLIM_BUT]
         run(apart() + argv + [state.split("+")[0], target,
                               folder + "/sources.list"], log)
+        # Engines bring their own devices.
+        run(["find", target + "/dev", "-mindepth", "1", "-delete"])
 
     def binds(self, state, folder):
         """What a step that installs packages has mounted."""
