@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The workers of a pull: a few threads, each taking the largest layer that
- * none has taken yet, from its blob to the store.  Bytes pass
+ * none has taken yet, from its blob to the store.  Where somebody looks at the
+ * image meanwhile, one of them takes the uppermost instead: what an upper
+ * layer has is known without those below.  Bytes pass
  *
  *   source -> counted (progress, cancelling) -> verified -> decompressed
  *          -> ql_layer_import(), which reads it all in a thread of its own
@@ -27,11 +29,13 @@ struct layers {
 	struct ql_source *src;
 	const struct ql_resolved *resolved;
 	const struct ql_pull_options *options;
-	uint32_t *order; /* owned: indexes of layers, largest first */
+	const struct ql_pull_watch *watch; /* or NULL */
+	uint32_t *order; /* borrowed: indexes of layers, largest first */
 	atomic_bool stop;
 
 	pthread_mutex_t lock;	       /* protects all below */
-	uint32_t next;		       /* in order */
+	bool *taken;		       /* borrowed: by layer */
+	bool descends;		       /* a worker takes the uppermost */
 	struct ql_pull_result *result; /* borrowed */
 	int error;		       /* the first */
 	struct ql_error *err;	       /* borrowed; described there */
@@ -170,9 +174,12 @@ static int layer_import(struct layers *ls, uint32_t layer,
 	ql_spans_init(&spans, toc, &info->blob, info->blob_size);
 	if (r == 0)
 		r = layer_open(ls, layer, toc ? &spans : NULL, &tar, err);
-	return r < 0 ? r
-		     : ql_layer_import(ls->store, tar, info, toc, ret_stats,
-				       err);
+	if (r < 0)
+		return r;
+	return ql_layer_import_watched(
+		ls->store, tar, info, toc,
+		ls->watch ? ls->watch->layer(layer, ls->watch->arg) : NULL,
+		ret_stats, err);
 }
 
 /* 1: it was here; 0: it is here now. */
@@ -251,26 +258,48 @@ static void layer_run(struct layers *ls, uint32_t layer)
 	else
 		ls->result->layers_fetched++;
 	(void)pthread_mutex_unlock(&ls->lock);
+	if (ls->watch)
+		ls->watch->here(layer, ls->watch->arg);
 	report(ls, layer, r > 0 ? QL_PULL_HERE : QL_PULL_DONE,
 	       ls->resolved->manifest.layers[layer].size);
 }
 
 /* ---- all of them ---- */
 
+/* The layer that is next, or how many there are. */
+static uint32_t layer_take(struct layers *ls, bool uppermost)
+{
+	uint32_t n = ls->resolved->manifest.n_layers;
+	uint32_t at = n;
+
+	(void)pthread_mutex_lock(&ls->lock);
+	for (uint32_t i = 0; i < n && at == n; i++) {
+		uint32_t layer = uppermost ? n - 1 - i : ls->order[i];
+
+		if (!ls->taken[layer])
+			at = layer;
+	}
+	if (at < n)
+		ls->taken[at] = true;
+	(void)pthread_mutex_unlock(&ls->lock);
+	return at;
+}
+
 static void *worker(void *arg)
 {
 	struct layers *ls = arg;
+	bool uppermost;
+	uint32_t at;
 
+	(void)pthread_mutex_lock(&ls->lock);
+	uppermost = ls->watch && !ls->descends;
+	ls->descends = true;
+	(void)pthread_mutex_unlock(&ls->lock);
 	while (!stopped(ls)) {
-		uint32_t n_layers = ls->resolved->manifest.n_layers;
-		uint32_t at;
-
-		(void)pthread_mutex_lock(&ls->lock);
-		at = ls->next < n_layers ? ls->next++ : n_layers;
-		(void)pthread_mutex_unlock(&ls->lock);
-		if (at == n_layers)
+		at = layer_take(ls, uppermost);
+		if (at == ls->resolved->manifest.n_layers)
 			break;
-		layer_run(ls, ls->order[at]);
+		layer_run(ls, at);
 	}
 	return NULL;
 }
@@ -299,6 +328,22 @@ static void workers_run(struct layers *ls, uint32_t n)
 		(void)pthread_join(threads[--started], NULL);
 }
 
+/* Tells who looks, where there is anything to look at. */
+static void watch_begin(struct layers *ls)
+{
+	const struct ql_pull_watch *watch = ls->options->watch;
+	uint32_t n = ls->resolved->manifest.n_layers;
+	struct ql_layer_info info;
+	bool all = true;
+
+	for (uint32_t i = 0; i < n && all && watch; i++)
+		all = ql_layer_get(ls->store, &ls->resolved->diff_ids[i],
+				   &info) == 0;
+	if (!all && watch->begin(&ls->resolved->digest, ls->resolved->diff_ids,
+				 n, watch->arg) == 0)
+		ls->watch = watch;
+}
+
 int ql_layers_fetch(struct ql_store *store, struct ql_source *src,
 		    const struct ql_resolved *resolved,
 		    const struct ql_pull_options *options,
@@ -318,14 +363,17 @@ int ql_layers_fetch(struct ql_store *store, struct ql_source *src,
 		.err = err,
 	};
 	_cleanup_free_ uint32_t *order = calloc(n ? n : 1, sizeof(*order));
+	_cleanup_free_ bool *taken = calloc(n ? n : 1, sizeof(*taken));
 
-	if (!order)
+	if (!order || !taken)
 		return ql_error_nomem(err);
 	for (uint32_t i = 0; i < n; i++)
 		order[i] = i;
 	qsort_r(order, n, sizeof(*order), larger_first,
 		resolved->manifest.layers);
 	ls.order = order;
+	ls.taken = taken;
+	watch_begin(&ls);
 	for (uint32_t i = 0; i < n; i++)
 		report(&ls, i, QL_PULL_WAITING, 0);
 	if (parallel > PARALLEL_MAX)

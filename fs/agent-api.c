@@ -8,6 +8,8 @@
  *   DELETE /v1/images/IMAGE         as `quicklayer rmi --json`
  *   POST   /v1/images/IMAGE/pin     and /unpin
  *   POST   /v1/pull                 JSON lines: see agent-pull.c
+ *   GET    /v1/pulls/IMAGE          of an image that is being pulled and can
+ *                                   be looked at: its digest
  *   GET    /v1/status[?image=IMAGE] as `quicklayer status --json`
  *   GET    /v1/mounts
  *
@@ -160,6 +162,19 @@ static int on_pull(const struct call *call, struct ql_api_response *rs,
 	return ql_pulls_join(call->agent->pulls, &ask, &rs->pull, err);
 }
 
+static int on_pulled(const struct call *call, struct ql_api_response *rs,
+		     struct ql_error *err)
+{
+	struct ql_digest digest;
+	int r = ql_growings_named(call->agent->growings, call->image, &digest,
+				  err);
+
+	if (r < 0)
+		return r;
+	rs->body = json_pack("{s:o}", "digest", ql_json_digest(&digest));
+	return rs->body ? 0 : ql_error_nomem(err);
+}
+
 static int prefetch(const struct call *call, const struct ql_digest *digest,
 		    size_t *ret_missing, struct ql_error *err)
 {
@@ -240,6 +255,7 @@ static const struct route {
 	{ "POST", "/v1/images/", "/unpin", on_unpin, NULL, false,
 	  QL_API_QUICK },
 	{ "POST", "/v1/pull", "", on_pull, pull_members, false, QL_API_QUICK },
+	{ "GET", "/v1/pulls/", "", on_pulled, NULL, false, QL_API_QUICK },
 	{ "POST", "/v1/prefetch", "", on_prefetch, prefetch_members, false,
 	  QL_API_SLOW },
 	{ "GET", "/v1/status", "", on_status, NULL, true, QL_API_QUICK },

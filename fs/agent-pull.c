@@ -35,6 +35,7 @@ struct pull {
 	bool plain_http, full;
 	unsigned int parallel;
 	atomic_bool cancel;
+	struct ql_growing *growing; /* owned, by its thread; or NULL */
 
 	/* pulls->lock protects all below. */
 	struct pull *next; /* in pulls->list */
@@ -63,9 +64,10 @@ struct ql_pull_client {
 };
 
 struct ql_pulls {
-	struct ql_store *store;	  /* borrowed */
-	struct ql_filler *filler; /* borrowed; or NULL */
-	char *config_dir;	  /* owned */
+	struct ql_store *store;	      /* borrowed */
+	struct ql_filler *filler;     /* borrowed; or NULL */
+	struct ql_growings *growings; /* borrowed; or NULL */
+	char *config_dir;	      /* owned */
 	unsigned int parallel;
 	struct ql_work *work; /* owned */
 	pthread_t ticker;
@@ -126,6 +128,8 @@ static void on_progress(const struct ql_pull_progress *progress, void *arg)
 
 	if (progress->layer >= QL_IMAGE_LAYERS_MAX)
 		return;
+	if (p->growing)
+		ql_growing_progress(p->growing);
 	(void)pthread_mutex_lock(&p->pulls->lock);
 	p->layers[progress->layer].p = *progress;
 	p->layers[progress->layer].change = ++p->change;
@@ -180,11 +184,17 @@ static json_t *pull_now(struct pull *p)
 	struct ql_error err = QL_ERROR_INIT;
 	struct ql_pull_result res;
 	uint64_t start = ql_now_ns();
-	int r = atomic_load(&p->cancel)
-			? ql_error_set(&err, -ECANCELED, "canceled")
-			: ql_pull(p->pulls->store, &p->ref, &options, &res,
-				  &err);
+	int r;
 
+	if (p->pulls->growings)
+		p->growing = ql_growing_new(p->pulls->growings, p->ref.name);
+	if (p->growing)
+		options.watch = ql_growing_watch(p->growing);
+	r = atomic_load(&p->cancel)
+		    ? ql_error_set(&err, -ECANCELED, "canceled")
+		    : ql_pull(p->pulls->store, &p->ref, &options, &res, &err);
+	if (p->growing)
+		ql_growing_end(ql_take_ptr(p->growing), r);
 	if (r == 0)
 		r = pull_rest(p, &res.manifest, &err);
 	if (r < 0) {
@@ -498,6 +508,11 @@ int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
 	}
 	*ret_pulls = pulls;
 	return 0;
+}
+
+void ql_pulls_grow(struct ql_pulls *pulls, struct ql_growings *growings)
+{
+	pulls->growings = growings;
 }
 
 size_t ql_pulls_count(struct ql_pulls *pulls)

@@ -216,6 +216,7 @@ static void on_ending(void *arg)
 	(void)unlink(run->socket);
 	ql_api_server_free(run->server);
 	run->server = NULL;
+	ql_growings_stop(run->agent.growings);
 }
 
 static int serve(struct running *run, const struct ql_agent_config *config,
@@ -231,6 +232,7 @@ static int serve(struct running *run, const struct ql_agent_config *config,
 	run->fs.store = run->agent.store;
 	run->fs.catalog = run->agent.store;
 	run->fs.filler = run->agent.filler;
+	run->fs.growings = run->agent.growings;
 	run->fs.ready = on_ready;
 	run->fs.ending = on_ending;
 	run->fs.ready_arg = run;
@@ -296,7 +298,12 @@ static int start(struct running *run, struct ql_agent_config *config,
 	if (r == 0)
 		r = filler_start(config, a, err);
 	if (r == 0)
+		r = ql_growings_new(a->store, config->fill.read_timeout,
+				    &a->growings, err);
+	if (r == 0)
 		r = ql_pulls_new(a->store, config, a->filler, &a->pulls, err);
+	if (r == 0)
+		ql_pulls_grow(a->pulls, a->growings);
 	return r;
 }
 
@@ -307,6 +314,7 @@ static void finish(struct running *run)
 	if (run->listener >= 0)
 		(void)close(run->listener);
 	ql_pulls_free(run->agent.pulls);
+	ql_growings_free(run->agent.growings);
 	ql_filler_free(run->agent.filler);
 	ql_store_close(run->agent.store);
 	free(run->agent.mountpoint);

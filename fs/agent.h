@@ -14,6 +14,7 @@
 
 #include "fetch/fetch.h"
 #include "fs/fs.h"
+#include "fs/grow.h"
 
 /* ---- agent-units.c ---- */
 
@@ -105,6 +106,8 @@ struct ql_pulls;
 int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
 		 struct ql_filler *filler, struct ql_pulls **ret_pulls,
 		 struct ql_error *err);
+/* Shows images while they are pulled, from now on (borrowed). */
+void ql_pulls_grow(struct ql_pulls *pulls, struct ql_growings *growings);
 /* Cancels all of them, and waits; their clients read to the end. */
 void ql_pulls_stop(struct ql_pulls *pulls);
 void ql_pulls_free(struct ql_pulls *pulls); /* its clients were freed */
@@ -139,13 +142,14 @@ void ql_pull_client_free(struct ql_pull_client *client);
 /* ---- agent-api.c: what is asked and answered, without HTTP ---- */
 
 struct ql_agent {
-	struct ql_store *store;	  /* owned */
-	char *root;		  /* owned; absolute, no symlinks */
-	char *mountpoint;	  /* owned; likewise */
-	struct ql_pulls *pulls;	  /* owned */
-	struct ql_filler *filler; /* owned; may be NULL */
-	ql_drop_fn *drop;	  /* lets go of an image; may be NULL */
-	void *drop_arg;		  /* borrowed */
+	struct ql_store *store;	      /* owned */
+	char *root;		      /* owned; absolute, no symlinks */
+	char *mountpoint;	      /* owned; likewise */
+	struct ql_pulls *pulls;	      /* owned */
+	struct ql_filler *filler;     /* owned; may be NULL */
+	struct ql_growings *growings; /* owned; may be NULL */
+	ql_drop_fn *drop;	      /* lets go of an image; may be NULL */
+	void *drop_arg;		      /* borrowed */
 };
 
 enum { QL_API_BODY_MAX = 1 << 20, QL_API_ARGS_MAX = 8 };

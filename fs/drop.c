@@ -48,6 +48,19 @@ static void forget(struct ql_fs *fs, const char *text)
 	}
 }
 
+/* Nor does it know files by numbers that they have had since the pull. */
+static bool drop(struct ql_fs *fs, const struct ql_digest *manifest,
+		 const char *text)
+{
+	for (int i = 0; i < FOLDERS; i++) {
+		_cleanup_free_ char *path = ql_path_join(folders[i], text);
+
+		if (!path || ql_vtable_knows_below(fs->vtable, path))
+			return false;
+	}
+	return ql_slots_drop(fs->slots, manifest);
+}
+
 static void look_again(const char *mountpoint, const char *text)
 {
 	struct stat st;
@@ -74,11 +87,11 @@ int ql_fs_drop(struct ql_fs *fs, const struct ql_digest *manifest,
 	if (r > 0)
 		return ql_error_set(err, -EBUSY, "the image is mounted on %s",
 				    m.found);
-	if (ql_slots_drop(fs->slots, manifest))
+	if (drop(fs, manifest, m.text))
 		return 0;
 	forget(fs, m.text);
 	for (int ms = 0; ms < WAIT_MS; ms += STEP_MS) {
-		if (ql_slots_drop(fs->slots, manifest))
+		if (drop(fs, manifest, m.text))
 			return 0;
 		(void)usleep(STEP_MS * 1000);
 	}

@@ -19,6 +19,7 @@
 
 #include "fetch/fetch.h"
 #include "fs/fs.h"
+#include "fs/grow.h"
 
 /* Nothing in an image ever changes, so the kernel may keep what it has.
  * Folders above images do: images come and go. */
@@ -44,6 +45,7 @@ struct ql_fs {
 	struct ql_openfiles *files;   /* owned */
 	struct ql_slots *slots;	      /* owned; where tree is NULL */
 	struct ql_vtable *vtable;     /* owned; where tree is NULL */
+	struct ql_growings *growings; /* borrowed; may be NULL */
 	struct ql_filler *filler;     /* whose is own_store's, or borrowed */
 	struct ql_store *own_store;   /* owned; of a mount of one image */
 	struct ql_fill_image *fill;   /* owned; where tree is not NULL */
@@ -79,6 +81,8 @@ enum ql_vkind {
 	QL_V_INERT, /* the same, its devices without numbers */
 	QL_V_LAYER, /* a layer's root, as an overlay's lower one */
 	QL_V_OBJECT,
+	QL_V_GROWN, /* below an image's root that was looked at while the image
+		     * was pulled, or that root */
 };
 
 struct ql_vnode {
@@ -97,12 +101,12 @@ struct ql_names {
 void ql_names_release(struct ql_names *names);
 
 /* What a path below the mount ("" is its root) is now.  -ENOENT (not
- * described). */
-int ql_vdir_find(struct ql_store *store, const char *path,
-		 struct ql_vnode *ret_node);
+ * described).  growings may be NULL. */
+int ql_vdir_find(struct ql_store *store, struct ql_growings *growings,
+		 const char *path, struct ql_vnode *ret_node);
 /* A folder's entries, sorted.  -ENOENT, -ENOTDIR (not described). */
-int ql_vdir_list(struct ql_store *store, const char *path,
-		 struct ql_names *ret_names);
+int ql_vdir_list(struct ql_store *store, struct ql_growings *growings,
+		 const char *path, struct ql_names *ret_names);
 /* Where a link leads: owned; NULL: out of memory. */
 char *ql_vdir_target(const char *path, const struct ql_digest *digest);
 /* When a folder's entries changed last, at the earliest. */
@@ -115,10 +119,14 @@ void ql_vtable_free(struct ql_vtable *table);
 /* The number of a path, which the kernel then knows once more; 0: out of
  * memory.  "" is FUSE_ROOT_ID. */
 uint64_t ql_vtable_learn(struct ql_vtable *table, const char *path);
+/* The same, where it knows it already; else 0. */
+uint64_t ql_vtable_learn_known(struct ql_vtable *table, const char *path);
 /* The kernel knows it n times less. */
 void ql_vtable_forget(struct ql_vtable *table, uint64_t id, uint64_t n);
 /* 0: the kernel does not know it. */
 uint64_t ql_vtable_find(struct ql_vtable *table, const char *path);
+/* Whether it knows the path, or one below it. */
+bool ql_vtable_knows_below(struct ql_vtable *table, const char *path);
 /* Owned; -ESTALE, -ENOMEM. */
 int ql_vtable_path(struct ql_vtable *table, uint64_t id, char **ret_path);
 
@@ -182,9 +190,11 @@ struct ql_node {
 	struct ql_slot *slot;	    /* held; NULL: of slot 0 */
 	const struct ql_tree *tree; /* borrowed; NULL: v says what it is */
 	struct ql_inode inode;	    /* made up where there is no tree */
-	struct ql_vnode v;	    /* where there is no tree */
-	char *path;		    /* owned; where there is no tree */
+	struct ql_vnode v;	    /* where ino is of slot 0, as below */
+	char *path;		    /* owned; NULL: ino is a slot's */
 	char *target;		    /* owned; of a link there */
+	struct ql_growing *growing; /* held; where its image is pulled */
+	struct ql_growfile grown;   /* then; what it is */
 };
 
 /* -ESTALE; -EIO where the image is damaged. */
@@ -208,7 +218,40 @@ int ql_node_readlink(const struct ql_node *node, const char **ret_target,
 bool ql_node_is_layer(const struct ql_node *node);
 void ql_node_stat(const struct ql_fs *fs, const struct ql_node *node,
 		  struct stat *ret_stat);
-double ql_node_timeout(const struct ql_node *node); /* seconds */
+/* In seconds; of its name, and of its attributes. */
+double ql_node_timeout(const struct ql_node *node);
+double ql_node_attr_timeout(const struct ql_node *node);
+
+/* ---- grownode.c: files that were looked at while their image was pulled ----
+ */
+
+/* Whether a path is of such a file: it has a number, as trees' have not. */
+bool ql_grownode_is(const char *path);
+/* Where it is in the image: borrows from path. */
+const char *ql_grownode_path(const char *path, struct ql_digest *ret_manifest);
+/* What node->path is: of the image that is being pulled, or of its tree.  -EIO:
+ * the pull has failed; -EINPROGRESS: it is too early. */
+int ql_grownode_get(struct ql_fs *fs, struct ql_node *node);
+/* As ql_node_lookup(). */
+int ql_grownode_lookup(struct ql_fs *fs, const struct ql_node *dir,
+		       const char *name, struct ql_node *ret_node);
+
+/* ---- growops.c: requests that come too early ---- */
+
+struct ql_again {
+	/* Handles the request anew. */
+	void (*op)(fuse_req_t req, const struct ql_again *again);
+	fuse_ino_t ino;
+	const char *name; /* in ino, if there is one; borrowed */
+	bool whole;	  /* wait for all of the image */
+	size_t size;	  /* op's, as those below */
+	off_t off;
+	bool plus;
+	struct fuse_file_info fi;
+};
+/* Has the request handled again when it can be, or answers it by an error when
+ * it cannot; copies what it needs. */
+void ql_grow_again(fuse_req_t req, const struct ql_again *again);
 
 /* ---- fill.c ---- */
 

@@ -91,7 +91,7 @@ static char *table_key(const char *path, const struct ql_vnode *v)
 
 static int virtual_find(struct ql_fs *fs, struct ql_node *node)
 {
-	int r = ql_vdir_find(fs->catalog, node->path, &node->v);
+	int r = ql_vdir_find(fs->catalog, fs->growings, node->path, &node->v);
 
 	if (r == 0 && node->v.kind == QL_V_LINK) {
 		node->target = ql_vdir_target(node->path, &node->v.digest);
@@ -113,6 +113,8 @@ static int virtual_get(struct ql_fs *fs, struct ql_node *node)
 	node->path = strdup(was);
 	if (!node->path)
 		return -ENOMEM;
+	if (ql_grownode_is(node->path))
+		return ql_grownode_get(fs, node);
 	end = strstr(node->path, "//");
 	if (end)
 		*end = 0;
@@ -169,6 +171,7 @@ void ql_node_release(struct ql_fs *fs, struct ql_node *node)
 {
 	if (node->slot)
 		ql_slots_put(fs->slots, node->slot, 1);
+	ql_growing_put(node->growing);
 	free(node->path);
 	free(node->target);
 	*node = (struct ql_node){ 0 };
@@ -219,7 +222,8 @@ static int learn_virtual(struct ql_fs *fs, struct ql_node *node)
 	node->ino = key ? ql_vtable_learn(fs->vtable, key) : 0;
 	if (node->ino == 0)
 		return -ENOMEM;
-	make_up(fs, node);
+	if (node->v.kind != QL_V_GROWN)
+		make_up(fs, node);
 	return 0;
 }
 
@@ -232,6 +236,13 @@ static int lookup_virtual(struct ql_fs *fs, const struct ql_node *dir,
 	node.path = *dir->path ? ql_path_join(dir->path, name) : strdup(name);
 	if (node.path)
 		r = virtual_find(fs, &node);
+	/* As long as the kernel knows it as what was pulled, it stays that:
+	 * what stands on it (a mount, an overlay) must not lose it. */
+	if (r == 0 && ql_grownode_is(node.path) &&
+	    ql_vtable_find(fs->vtable, node.path))
+		node.v.kind = QL_V_GROWN;
+	if (r == 0 && node.v.kind == QL_V_GROWN)
+		r = ql_grownode_get(fs, &node);
 	if (r == 0 && is_tree(&node.v)) {
 		r = open_tree(fs, &node.v, ret_node);
 		ql_node_release(fs, &node);
@@ -256,7 +267,7 @@ static int again(struct ql_fs *fs, const struct ql_node *dir,
 
 	if (r < 0)
 		return r;
-	r = node.tree ? 0 : learn_virtual(fs, &node);
+	r = node.path ? learn_virtual(fs, &node) : 0;
 	if (r < 0) {
 		ql_node_release(fs, &node);
 		return r;
@@ -275,8 +286,11 @@ int ql_node_lookup(struct ql_fs *fs, const struct ql_node *dir,
 
 	if (strcmp(name, ".") == 0)
 		return again(fs, dir, ret_node);
-	if (!dir->tree && strcmp(name, "..") == 0)
+	if ((!dir->tree || dir->v.kind == QL_V_GROWN) &&
+	    strcmp(name, "..") == 0)
 		return -ESTALE;
+	if (dir->v.kind == QL_V_GROWN)
+		return ql_grownode_lookup(fs, dir, name, ret_node);
 	if (!dir->tree)
 		return lookup_virtual(fs, dir, name, ret_node);
 	r = ql_node_is_layer(dir)
@@ -295,7 +309,7 @@ int ql_node_lookup(struct ql_fs *fs, const struct ql_node *dir,
 
 void ql_node_learn(const struct ql_node *node, uint64_t n)
 {
-	if (node->slot)
+	if (node->slot && !node->path)
 		ql_slot_hold(node->slot, n);
 }
 
@@ -319,6 +333,11 @@ int ql_node_readlink(const struct ql_node *node, const char **ret_target,
 	if (node->tree)
 		return ql_tree_readlink(node->tree, &node->inode, ret_target,
 					ret_len);
+	if (node->growing && node->grown.target) {
+		*ret_target = node->grown.target;
+		*ret_len = strlen(*ret_target);
+		return 0;
+	}
 	if (!node->target)
 		return -EINVAL;
 	*ret_target = node->target;
@@ -330,6 +349,12 @@ int ql_node_content(const struct ql_node *node, struct ql_content *ret_content)
 {
 	if (node->tree)
 		return ql_tree_content(node->tree, &node->inode, ret_content);
+	if (node->growing && S_ISREG(node->inode.mode)) {
+		*ret_content = node->grown.content;
+		return 0;
+	}
+	if (node->growing)
+		return S_ISDIR(node->inode.mode) ? -EISDIR : -EINVAL;
 	if (node->v.kind != QL_V_OBJECT)
 		return node->v.kind == QL_V_DIR ? -EISDIR : -EINVAL;
 	*ret_content = (struct ql_content){ .object = node->v.digest,
@@ -342,7 +367,8 @@ static dev_t node_rdev(const struct ql_fs *fs, const struct ql_node *node)
 {
 	bool device = S_ISCHR(node->inode.mode) || S_ISBLK(node->inode.mode);
 	bool inert = fs->inert_devices ||
-		     (node->slot && node->slot->kind == QL_V_INERT);
+		     (node->slot && node->slot->kind == QL_V_INERT) ||
+		     (node->growing && strncmp(node->path, "inert/", 6) == 0);
 
 	return inert && device ? makedev(0, 1) : node->inode.rdev;
 }
@@ -374,4 +400,10 @@ void ql_node_stat(const struct ql_fs *fs, const struct ql_node *node,
 double ql_node_timeout(const struct ql_node *node)
 {
 	return node->tree ? QL_FS_TIMEOUT : QL_FS_TIMEOUT_VIRTUAL;
+}
+
+/* What grows has other counts of links in the end. */
+double ql_node_attr_timeout(const struct ql_node *node)
+{
+	return node->growing ? 0 : ql_node_timeout(node);
 }

@@ -56,6 +56,22 @@ static size_t put(struct listing *l, const char *name,
 
 /* ---- a folder of a tree ---- */
 
+/* What stat(2) says, too. */
+static uint64_t entry_ino(const struct listing *l, const struct ql_node *dir,
+			  const struct ql_dirent *e, const char *name)
+{
+	_cleanup_free_ char *path = NULL;
+	uint64_t known = 0;
+
+	if (dir->path && !is_dots(name)) {
+		path = ql_path_join(dir->path, name);
+		known = path ? ql_vtable_find(l->fs->vtable, path) : 0;
+	}
+	return known ? known
+		     : ql_ino(dir->slot ? dir->slot->number : 0,
+			      ql_tree_root(dir->tree), e->nid);
+}
+
 /* The bytes it takes, which may be more than are left; or an error. */
 static int put_entry(struct listing *l, const struct ql_node *dir,
 		     const struct ql_dirent *e, uint64_t next, size_t *ret_len)
@@ -69,10 +85,11 @@ static int put_entry(struct listing *l, const struct ql_node *dir,
 	memcpy(name, e->name, e->len);
 	name[e->len] = 0;
 	p.attr.st_mode = DTTOIF(e->type);
-	p.attr.st_ino = ql_ino(dir->slot ? dir->slot->number : 0,
-			       ql_tree_root(dir->tree), e->nid);
-	/* The kernel must not take "." and ".." for new names of a node. */
-	if (l->plus && !is_dots(name)) {
+	p.attr.st_ino = entry_ino(l, dir, e, name);
+	/* The kernel must not take "." and ".." for new names of a node.  Below
+	 * what was looked at while it was pulled it may know a name by another
+	 * number, and would lose what stands there. */
+	if (l->plus && !is_dots(name) && !dir->path) {
 		r = ql_node_sibling(dir, e->nid, &node);
 		if (r == 0) {
 			ql_node_stat(l->fs, &node, &p.attr);
@@ -133,7 +150,8 @@ static int fill_virtual(struct listing *l, const struct ql_node *dir,
 	size_t len;
 
 	if (r == 0)
-		r = ql_vdir_list(l->fs->catalog, dir->path, &names);
+		r = ql_vdir_list(l->fs->catalog, l->fs->growings, dir->path,
+				 &names);
 	p.attr.st_ino = 0xffffffff; /* not known before it is looked up */
 	for (; r == 0 && pos < names.n + 2; pos++) {
 		const char *name = pos == 0   ? "."
@@ -153,6 +171,26 @@ static int fill_virtual(struct listing *l, const struct ql_node *dir,
 }
 
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		 bool plus);
+
+static void list_again(fuse_req_t req, const struct ql_again *again)
+{
+	list(req, again->ino, again->size, again->off, again->plus);
+}
+
+/* All of the names are known at the end alone. */
+static void list_later(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       bool plus)
+{
+	ql_grow_again(req, &(struct ql_again){ .op = list_again,
+					       .ino = ino,
+					       .whole = true,
+					       .size = size,
+					       .off = off,
+					       .plus = plus });
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		 bool plus)
 {
 	struct listing l = { .req = req, .plus = plus };
@@ -163,12 +201,16 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	l.size = size < READ_MAX ? size : READ_MAX;
 	l.buf = malloc(l.size);
 	r = l.buf ? ql_node_get(l.fs, ino, &dir) : -ENOMEM;
+	if (r == 0 && dir.growing)
+		r = S_ISDIR(dir.inode.mode) ? -EINPROGRESS : -ENOTDIR;
 	if (r == 0)
 		r = dir.tree ? fill(&l, &dir, (uint64_t)off)
 			     : fill_virtual(&l, &dir, (uint64_t)off);
 	ql_node_learn(&dir, l.told);
 	/* What was read before the damage is told first. */
-	if (r < 0 && l.used == 0)
+	if (r == -EINPROGRESS)
+		list_later(req, ino, size, off, plus);
+	else if (r < 0 && l.used == 0)
 		(void)fuse_reply_err(req, ql_fs_errno(r));
 	else if (fuse_reply_buf(req, l.buf, l.used) < 0)
 		ql_node_forget(l.fs, ino, dir.slot ? l.told : 0);

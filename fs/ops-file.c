@@ -86,6 +86,18 @@ static int object_open(struct ql_fs *fs, const struct ql_content *content,
 	return 0;
 }
 
+/* A file that has come with a layer which is still coming.  What of such an
+ * image has not (a layer has a table of contents) comes when all is known. */
+static int grown_open(struct ql_fs *fs, const struct ql_node *node,
+		      const struct ql_content *content, int *ret_fd)
+{
+	int r = ql_growing_open(node->growing, &content->object, ret_fd);
+
+	if (r == -ENOENT) /* it has its name since we looked */
+		r = object_open(fs, content, ret_fd);
+	return r == -ENOENT ? -EINPROGRESS : r;
+}
+
 /* The object, or what it comes from. */
 static int content_open(struct ql_fs *fs, const struct ql_node *node,
 			const struct ql_content *content,
@@ -97,6 +109,8 @@ static int content_open(struct ql_fs *fs, const struct ql_node *node,
 
 	if (r != -ENOENT)
 		return r;
+	if (node->growing)
+		return grown_open(fs, node, content, &file->fd);
 	r = ql_fs_fill_image(fs, node, &image);
 	if (r == 0)
 		r = ql_fill_open(image, &content->object, &file->fill, &err);
@@ -144,6 +158,13 @@ static int openfile_get(struct ql_fs *fs, fuse_req_t req,
 	return 0;
 }
 
+static void open_again(fuse_req_t req, const struct ql_again *again)
+{
+	struct fuse_file_info fi = again->fi;
+
+	ql_op_open(req, again->ino, &fi);
+}
+
 void ql_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ql_fs *fs = fuse_req_userdata(req);
@@ -160,6 +181,13 @@ void ql_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r == 0 && content.size > 0 && !content.data)
 		r = openfile_get(fs, req, &node, &content, &file);
 	ql_node_release(fs, &node);
+	if (r == -EINPROGRESS) {
+		ql_grow_again(req, &(struct ql_again){ .op = open_again,
+						       .ino = ino,
+						       .whole = true,
+						       .fi = *fi });
+		return;
+	}
 	if (r < 0) {
 		(void)fuse_reply_err(req, ql_fs_errno(r));
 		return;

@@ -13,7 +13,24 @@
 
 int ql_fs_errno(int r)
 {
-	return r == -EBADMSG ? EIO : -r;
+	/* What comes too early waits where it can. */
+	return r == -EBADMSG || r == -EINPROGRESS ? EIO : -r;
+}
+
+static void lookup_again(fuse_req_t req, const struct ql_again *again)
+{
+	ql_op_lookup(req, again->ino, again->name);
+}
+
+static void lookup_fail(fuse_req_t req, fuse_ino_t parent, const char *name,
+			int r)
+{
+	if (r == -EINPROGRESS)
+		ql_grow_again(req, &(struct ql_again){ .op = lookup_again,
+						       .ino = parent,
+						       .name = name });
+	else
+		(void)fuse_reply_err(req, ql_fs_errno(r));
 }
 
 void ql_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -24,22 +41,24 @@ void ql_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int r = ql_node_get(fs, parent, &dir);
 
 	if (r < 0) {
-		(void)fuse_reply_err(req, ql_fs_errno(r));
+		lookup_fail(req, parent, name, r);
 		return;
 	}
 	r = ql_node_lookup(fs, &dir, name, &node);
 	if (r == 0) {
 		ql_node_stat(fs, &node, &e.attr);
 		e.ino = node.ino;
-		e.generation = node.slot ? node.slot->generation : 0;
-		e.attr_timeout = e.entry_timeout = ql_node_timeout(&node);
+		e.generation = node.slot && !node.path ? node.slot->generation
+						       : 0;
+		e.entry_timeout = ql_node_timeout(&node);
+		e.attr_timeout = ql_node_attr_timeout(&node);
 	} else if (r == -ENOENT && dir.tree) {
 		e.entry_timeout =
 			QL_FS_TIMEOUT; /* there never is such a name */
 	}
 	ql_node_release(fs, &dir);
 	if (r < 0 && e.entry_timeout == 0) {
-		(void)fuse_reply_err(req, ql_fs_errno(r));
+		lookup_fail(req, parent, name, r);
 		return;
 	}
 	/* Interrupted: the kernel was not told. */
@@ -65,6 +84,11 @@ void ql_op_forget_multi(fuse_req_t req, size_t count,
 	fuse_reply_none(req);
 }
 
+static void getattr_again(fuse_req_t req, const struct ql_again *again)
+{
+	ql_op_getattr(req, again->ino, NULL);
+}
+
 void ql_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct ql_fs *fs = fuse_req_userdata(req);
@@ -75,12 +99,17 @@ void ql_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	(void)fi;
 	r = ql_node_get(fs, ino, &node);
+	if (r == -EINPROGRESS) {
+		ql_grow_again(req, &(struct ql_again){ .op = getattr_again,
+						       .ino = ino });
+		return;
+	}
 	if (r < 0) {
 		(void)fuse_reply_err(req, ql_fs_errno(r));
 		return;
 	}
 	ql_node_stat(fs, &node, &st);
-	timeout = ql_node_timeout(&node);
+	timeout = ql_node_attr_timeout(&node);
 	ql_node_release(fs, &node);
 	(void)fuse_reply_attr(req, &st, timeout);
 }

@@ -13,6 +13,7 @@
 
 enum { LIST_MAX = 64 << 10 }; /* XATTR_LIST_MAX */
 
+#define TRUSTED "trusted."
 #define OPAQUE_USER "user.overlay.opaque"
 #define OPAQUE_TRUSTED "trusted.overlay.opaque"
 
@@ -57,6 +58,30 @@ static bool is_opaque_name(const char *name)
 	       strcmp(name, OPAQUE_TRUSTED) == 0;
 }
 
+/* The one at *pos of a node whose image is pulled, as ql_tree_xattr(). */
+static int grown_xattr(const struct ql_node *node, uint64_t *pos,
+		       struct ql_xattr *ret)
+{
+	const struct ql_tar_xattr *x;
+
+	if (!node->growing || *pos >= node->grown.n_xattrs)
+		return 0;
+	x = &node->grown.xattrs[(*pos)++];
+	*ret = (struct ql_xattr){ .prefix = "",
+				  .name = x->name,
+				  .name_len = strlen(x->name),
+				  .value = (const uint8_t *)x->value,
+				  .value_len = x->len };
+	return 1;
+}
+
+static int next_xattr(const struct ql_node *node, uint64_t *pos,
+		      struct ql_xattr *ret)
+{
+	return node->tree ? ql_tree_xattr(node->tree, &node->inode, pos, ret)
+			  : grown_xattr(node, pos, ret);
+}
+
 /* A value of the node's: 1 and x, 0, or a negative errno. */
 static int find_value(const struct ql_node *node, const char *name,
 		      struct ql_xattr *x)
@@ -65,15 +90,13 @@ static int find_value(const struct ql_node *node, const char *name,
 	uint64_t pos = 0;
 	int r;
 
-	if (!node->tree)
-		return 0;
 	if (layer && is_opaque_name(name)) {
 		r = ql_layerview_opaque(node->tree, &node->inode);
 		*x = (struct ql_xattr){ .value = (const uint8_t *)"y",
 					.value_len = 1 };
 		return r;
 	}
-	while ((r = ql_tree_xattr(node->tree, &node->inode, &pos, x)) > 0)
+	while ((r = next_xattr(node, &pos, x)) > 0)
 		if (name_is(x, name) && !(layer && ql_layerview_hides(x)))
 			return 1;
 	return r;
@@ -118,6 +141,15 @@ static int list_opaque(const struct ql_node *node, bool trusted,
 	return r;
 }
 
+/* Of what grows, prefix and name are one. */
+static bool is_trusted(const struct ql_xattr *x)
+{
+	return *x->prefix ? strcmp(x->prefix, TRUSTED) == 0
+			  : x->name_len >= sizeof(TRUSTED) - 1 &&
+				    memcmp(x->name, TRUSTED,
+					   sizeof(TRUSTED) - 1) == 0;
+}
+
 static int list_names(const struct ql_node *node, bool trusted,
 		      struct ql_buf *buf)
 {
@@ -128,8 +160,8 @@ static int list_names(const struct ql_node *node, bool trusted,
 
 	if (r < 0)
 		return r;
-	while ((r = ql_tree_xattr(node->tree, &node->inode, &pos, &x)) > 0) {
-		if (!trusted && strcmp(x.prefix, "trusted.") == 0)
+	while ((r = next_xattr(node, &pos, &x)) > 0) {
+		if (!trusted && is_trusted(&x))
 			continue;
 		if (layer && ql_layerview_hides(&x))
 			continue;
@@ -152,7 +184,7 @@ void ql_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	int r;
 
 	r = ql_node_get(fs, ino, &node);
-	if (r == 0 && node.tree)
+	if (r == 0)
 		r = list_names(&node, fuse_req_ctx(req)->uid == 0, &buf);
 	ql_node_release(fs, &node);
 	if (r < 0)

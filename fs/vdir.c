@@ -13,6 +13,8 @@
  * A link rather than the root a second time: the kernel has one place for each
  * folder, and would move it to and fro.
  *
+ * An image that is still being pulled is there, too (grow.h).
+ *
  * Nothing is kept here: images come and go, also by other processes.  A
  * reference with a component that no path can have ("..", over 255 bytes) has
  * no folder below images/, and where one reference is a path above another,
@@ -93,6 +95,20 @@ static void names_sort(struct ql_names *names)
 	names->n = n + 1;
 }
 
+/* ---- images, and those that are being pulled ---- */
+
+struct ql_vdirs {
+	struct ql_store *store;	      /* borrowed */
+	struct ql_growings *growings; /* borrowed; may be NULL */
+};
+
+static int images_each(const struct ql_vdirs *dirs, ql_image_fn *fn, void *arg)
+{
+	int r = ql_image_each(dirs->store, fn, arg, NULL);
+
+	return r == 0 ? ql_growings_each(dirs->growings, fn, arg) : r;
+}
+
 /* ---- references as paths ---- */
 
 /* Moves on to the next component: its length, 0 at the end, or -EINVAL where
@@ -154,7 +170,9 @@ static int visit_name(const char *name, const struct ql_image_info *info,
 	if (!rest)
 		return 0;
 	b->any = true;
-	if (!*rest) { /* the image itself */
+	if (!*rest && b->found.kind == QL_V_LINK)
+		return 0; /* it is being pulled anew */
+	if (!*rest) {	  /* the image itself */
 		b->found.kind = QL_V_LINK;
 		b->found.digest = info->manifest;
 		return 0;
@@ -168,7 +186,8 @@ static int visit_name(const char *name, const struct ql_image_info *info,
 }
 
 /* Every reference above which an image stands is hidden by it. */
-static int hidden(struct ql_store *store, const char *path, bool *ret_hidden)
+static int hidden(const struct ql_vdirs *dirs, const char *path,
+		  bool *ret_hidden)
 {
 	_cleanup_free_ char *copy = strdup(path);
 	char *slash;
@@ -181,7 +200,7 @@ static int hidden(struct ql_store *store, const char *path, bool *ret_hidden)
 		struct by_name b = { .path = copy };
 
 		*slash = 0;
-		r = ql_image_each(store, visit_name, &b, NULL);
+		r = images_each(dirs, visit_name, &b);
 		if (r < 0)
 			return r;
 		if (b.found.kind == QL_V_LINK)
@@ -190,17 +209,17 @@ static int hidden(struct ql_store *store, const char *path, bool *ret_hidden)
 	return 0;
 }
 
-static int find_name(struct ql_store *store, const char *path,
+static int find_name(const struct ql_vdirs *dirs, const char *path,
 		     struct ql_names *names, struct ql_vnode *ret_node)
 {
 	struct by_name b = { .path = path, .names = names };
 	bool is_hidden;
-	int r = ql_image_each(store, visit_name, &b, NULL);
+	int r = images_each(dirs, visit_name, &b);
 
 	if (r == 0 && !b.any && *path)
 		r = -ENOENT;
 	if (r == 0)
-		r = hidden(store, path, &is_hidden);
+		r = hidden(dirs, path, &is_hidden);
 	if (r == 0 && is_hidden)
 		r = -ENOENT;
 	if (r == 0)
@@ -238,16 +257,33 @@ static int visit_digest(const char *name, const struct ql_image_info *info,
 	return r;
 }
 
-static int find_image(struct ql_store *store, const char *name,
-		      enum ql_vkind kind, struct ql_vnode *ret_node)
+static int has_image(struct ql_store *store, const struct ql_digest *manifest)
 {
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
+
+	return ql_image_get(store, manifest, &info);
+}
+
+static int find_image(const struct ql_vdirs *dirs, const char *name,
+		      enum ql_vkind kind, struct ql_vnode *ret_node)
+{
 	struct ql_vnode v = { .kind = kind };
+	struct ql_growing *growing;
 	int r;
 
 	if (ql_digest_parse(name, &v.digest, NULL) < 0)
 		return -ENOENT;
-	r = ql_image_get(store, &v.digest, &info);
+	r = has_image(dirs->store, &v.digest);
+	if (r == -ENOENT) {
+		growing = ql_growings_find(dirs->growings, &v.digest);
+		if (growing) {
+			v.kind = QL_V_GROWN;
+			r = 0;
+		} else if (dirs->growings) { /* its pull may have ended now */
+			r = has_image(dirs->store, &v.digest);
+		}
+		ql_growing_put(growing);
+	}
 	if (r == 0)
 		*ret_node = v;
 	return r;
@@ -362,9 +398,10 @@ static int path_split(const char *path, const char **ret_rest)
 
 enum { BY_DIGEST, IMAGES, INERT, LAYERS, OBJECTS };
 
-int ql_vdir_find(struct ql_store *store, const char *path,
-		 struct ql_vnode *ret_node)
+int ql_vdir_find(struct ql_store *store, struct ql_growings *growings,
+		 const char *path, struct ql_vnode *ret_node)
 {
+	const struct ql_vdirs dirs = { store, growings };
 	const char *rest;
 	int i = path_split(path, &rest);
 
@@ -374,11 +411,11 @@ int ql_vdir_find(struct ql_store *store, const char *path,
 	}
 	switch (i) {
 	case BY_DIGEST:
-		return find_image(store, rest, QL_V_IMAGE, ret_node);
+		return find_image(&dirs, rest, QL_V_IMAGE, ret_node);
 	case INERT:
-		return find_image(store, rest, QL_V_INERT, ret_node);
+		return find_image(&dirs, rest, QL_V_INERT, ret_node);
 	case IMAGES:
-		return find_name(store, rest, NULL, ret_node);
+		return find_name(&dirs, rest, NULL, ret_node);
 	case LAYERS:
 		return find_layer(store, rest, ret_node);
 	case OBJECTS:
@@ -388,12 +425,12 @@ int ql_vdir_find(struct ql_store *store, const char *path,
 	}
 }
 
-static int list_digests(struct ql_store *store, enum ql_vkind kind,
+static int list_digests(const struct ql_vdirs *dirs, enum ql_vkind kind,
 			struct ql_names *names)
 {
 	struct by_digest b = { .names = names, .kind = kind };
 
-	return ql_image_each(store, visit_digest, &b, NULL);
+	return images_each(dirs, visit_digest, &b);
 }
 
 static int list_top(struct ql_names *names)
@@ -405,14 +442,15 @@ static int list_top(struct ql_names *names)
 	return r;
 }
 
-int ql_vdir_list(struct ql_store *store, const char *path,
-		 struct ql_names *ret_names)
+int ql_vdir_list(struct ql_store *store, struct ql_growings *growings,
+		 const char *path, struct ql_names *ret_names)
 {
+	const struct ql_vdirs dirs = { store, growings };
 	struct ql_names names = { 0 };
 	struct ql_vnode v;
 	const char *rest;
 	int i = path_split(path, &rest);
-	int r = ql_vdir_find(store, path, &v);
+	int r = ql_vdir_find(store, growings, path, &v);
 
 	if (r < 0)
 		return r;
@@ -421,13 +459,13 @@ int ql_vdir_list(struct ql_store *store, const char *path,
 	if (!*path)
 		r = list_top(&names);
 	else if (i == IMAGES)
-		r = find_name(store, rest, &names, &v);
+		r = find_name(&dirs, rest, &names, &v);
 	else if (i == OBJECTS)
 		r = list_objects(store, rest, &names);
 	else if (i == LAYERS && *rest)
 		r = names_add(&names, "diff", 4, QL_V_LAYER);
 	else
-		r = list_digests(store,
+		r = list_digests(&dirs,
 				 i == LAYERS  ? QL_V_LAYER
 				 : i == INERT ? QL_V_INERT
 					      : QL_V_IMAGE,

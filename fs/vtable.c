@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Numbers of the folders above images, and of objects: a number is given to a
+ * Numbers of the folders above images, of objects, and of files that were
+ * looked at while their image was pulled: a number is given to a
  * path when the kernel first hears of it and goes when the kernel forgets it.
  * No number is given twice.  Two chains through each entry, by path and by
  * number, in tables that grow with what the kernel knows.
@@ -156,6 +157,36 @@ uint64_t ql_vtable_learn(struct ql_vtable *t, const char *path)
 	id = learn_locked(t, path);
 	(void)pthread_mutex_unlock(&t->lock);
 	return id;
+}
+
+uint64_t ql_vtable_learn_known(struct ql_vtable *t, const char *path)
+{
+	struct entry *e;
+	uint64_t id = 0;
+
+	(void)pthread_mutex_lock(&t->lock);
+	e = find_path_locked(t, path, path_hash(path));
+	if (e) {
+		e->known++;
+		id = e->id;
+	}
+	(void)pthread_mutex_unlock(&t->lock);
+	return id;
+}
+
+bool ql_vtable_knows_below(struct ql_vtable *t, const char *path)
+{
+	size_t len = strlen(path);
+	bool found = false;
+
+	(void)pthread_mutex_lock(&t->lock);
+	for (size_t i = 0; i < t->n_buckets && !found; i++)
+		for (const struct entry *e = t->ids[i]; e && !found;
+		     e = e->by_id)
+			found = strncmp(e->path, path, len) == 0 &&
+				(e->path[len] == 0 || e->path[len] == '/');
+	(void)pthread_mutex_unlock(&t->lock);
+	return found;
 }
 
 uint64_t ql_vtable_find(struct ql_vtable *t, const char *path)

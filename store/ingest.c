@@ -10,7 +10,8 @@
  * before anything is written, so that content which is here already costs no
  * write at all.  Runs of zeros become holes.
  *
- * One thread uses a door; `lock` protects what its own thread shares.
+ * One thread uses a door; `lock` protects what its own thread shares, and what
+ * others look at (ql_ingest_open()).
  */
 #include "store/store-private.h"
 
@@ -147,10 +148,10 @@ static int ingest_hand_over(struct ql_ingest *ing, struct ql_error *err)
 		return r;
 	(void)pthread_mutex_lock(&ing->lock);
 	ing->pending = ing->filling;
-	(void)pthread_cond_broadcast(&ing->changed);
-	(void)pthread_mutex_unlock(&ing->lock);
 	ing->filling = ing->filling == &ing->batches[0] ? &ing->batches[1]
 							: &ing->batches[0];
+	(void)pthread_cond_broadcast(&ing->changed);
+	(void)pthread_mutex_unlock(&ing->lock);
 	return 0;
 }
 
@@ -368,16 +369,40 @@ int ql_ingest_end(struct ql_ingest *ing, struct ql_digest *ret_digest,
 		return r;
 	/* Start writing now: the batch's sync then has less to wait for. */
 	(void)sync_file_range(ing->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	(void)pthread_mutex_lock(&ing->lock); /* ql_ingest_open() looks */
 	batch->items[batch->n].fd = ql_take_fd(&ing->fd);
 	batch->items[batch->n].digest = d;
 	batch->n++;
 	batch->bytes += ing->len;
+	(void)pthread_mutex_unlock(&ing->lock);
 	ing->stats.new_objects++;
 	ing->stats.new_bytes += ing->len;
 	if (batch->n == ing->max_files || batch->bytes >= INGEST_BATCH_BYTES)
 		r = ingest_hand_over(ing, err);
 	if (r == 0)
 		*ret_digest = d;
+	return r;
+}
+
+int ql_ingest_open(struct ql_ingest *ing, const struct ql_digest *digest,
+		   int *ret_fd)
+{
+	int fd = -1, r = -ENOENT;
+
+	(void)pthread_mutex_lock(&ing->lock);
+	for (size_t i = 0; i < 2 && r == -ENOENT; i++) {
+		const struct ingest_batch *batch = &ing->batches[i];
+
+		for (size_t j = 0; j < batch->n && r == -ENOENT; j++)
+			if (ql_digest_equal(&batch->items[j].digest, digest)) {
+				fd = fcntl(batch->items[j].fd, F_DUPFD_CLOEXEC,
+					   0);
+				r = fd < 0 ? -errno : 0;
+			}
+	}
+	(void)pthread_mutex_unlock(&ing->lock);
+	if (r == 0)
+		*ret_fd = fd;
 	return r;
 }
 

@@ -16,11 +16,13 @@
 enum { LAYER_WINDOW = 1 << 20 };
 
 struct layer_import {
-	struct ql_ingest *ingest;	/* owned */
-	struct ql_layertree *lt;	/* owned */
-	struct ql_tar *tar;		/* owned */
-	struct ql_layer_info *info;	/* borrowed */
-	struct ql_layer_places *places; /* owned; NULL: no table is made */
+	struct ql_ingest *ingest;	    /* owned */
+	struct ql_layertree *lt;	    /* owned */
+	struct ql_tar *tar;		    /* owned */
+	struct ql_layer_info *info;	    /* borrowed */
+	struct ql_layer_places *places;	    /* owned; NULL: no table is made */
+	const struct ql_layer_watch *watch; /* borrowed; or NULL */
+	struct ql_content last; /* of the entry that was read last */
 	uint8_t small[QL_INLINE_MAX];
 };
 
@@ -119,9 +121,13 @@ static int layer_content(void *arg, struct ql_meta *meta, struct ql_error *err)
 	int r = meta->size <= QL_INLINE_MAX ? content_inline(imp, meta, err)
 					    : content_object(imp, meta, err);
 
-	if (r == 0)
-		imp->info->file_bytes += meta->size;
-	return r;
+	if (r < 0)
+		return r;
+	imp->info->file_bytes += meta->size;
+	imp->last = (struct ql_content){ .data = meta->data,
+					 .object = meta->object,
+					 .size = meta->size };
+	return 0;
 }
 
 static int layer_read(struct layer_import *imp, struct ql_error *err)
@@ -130,11 +136,15 @@ static int layer_read(struct layer_import *imp, struct ql_error *err)
 	int r;
 
 	while ((r = ql_tar_next(imp->tar, &e, err)) > 0) {
+		imp->last = (struct ql_content){ 0 };
 		r = ql_layer_entry(imp->lt, e, layer_content, imp, err);
 		if (r < 0)
 			return r;
-		if (r == 0)
-			imp->info->entries++;
+		if (r > 0)
+			continue;
+		imp->info->entries++;
+		if (imp->watch)
+			imp->watch->entry(e, &imp->last, imp->watch->arg);
 	}
 	imp->info->tar_size = ql_tar_pos(imp->tar);
 	return r;
@@ -210,11 +220,15 @@ static int layer_open(struct ql_stream *tar, const struct ql_digest *diff_id,
 	return 0;
 }
 
-int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
-		    struct ql_layer_info *info, struct ql_toc_writer *toc,
-		    struct ql_layer_stats *ret_stats, struct ql_error *err)
+int ql_layer_import_watched(struct ql_store *store, struct ql_stream *tar,
+			    struct ql_layer_info *info,
+			    struct ql_toc_writer *toc,
+			    const struct ql_layer_watch *watch,
+			    struct ql_layer_stats *ret_stats,
+			    struct ql_error *err)
 {
-	struct layer_import imp = { .info = info };
+	struct layer_import imp = { .info = info, .watch = watch };
+	bool watched = false;
 	_cleanup_stream_ struct ql_stream *in = NULL;
 	int r = layer_open(tar, &info->diff_id, &in, err);
 
@@ -229,15 +243,29 @@ int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
 		r = ql_layer_places_new(toc, &imp.places, err);
 	if (r == 0)
 		r = ql_tar_new(in, &imp.tar, err);
+	if (r == 0 && watch) {
+		watch->begin(imp.ingest, watch->arg);
+		watched = true;
+	}
 	if (r == 0)
 		r = layer_read(&imp, err);
 	ql_tar_free(imp.tar);
 	if (r == 0)
 		r = layer_finish(store, &imp, err);
+	if (watched)
+		watch->end(watch->arg);
 	if (r == 0)
 		ql_ingest_stats(imp.ingest, ret_stats);
 	ql_layer_places_free(imp.places);
 	ql_layertree_free(imp.lt);
 	ql_ingest_free(imp.ingest);
 	return r;
+}
+
+int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
+		    struct ql_layer_info *info, struct ql_toc_writer *toc,
+		    struct ql_layer_stats *ret_stats, struct ql_error *err)
+{
+	return ql_layer_import_watched(store, tar, info, toc, NULL, ret_stats,
+				       err);
 }

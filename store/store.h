@@ -141,6 +141,43 @@ int ql_layer_import(struct ql_store *store, struct ql_stream *tar,
 		    struct ql_layer_info *info, struct ql_toc_writer *toc,
 		    struct ql_layer_stats *ret_stats, struct ql_error *err);
 
+/* ---- layers that are looked at while they are read ---- */
+
+/* The door by which a layer's files come in. */
+struct ql_ingest;
+/* Opens an object that has passed the door, also while it has no name yet.
+ * From any thread, between begin and end.  -ENOENT: it has not; or it has its
+ * name by now. */
+int ql_ingest_open(struct ql_ingest *door, const struct ql_digest *digest,
+		   int *ret_fd);
+
+struct ql_tar_entry;
+struct ql_content;
+
+/*
+ * Who is told of a layer's entries as they pass, in the thread that reads
+ * them.  The layer's digest is compared at its end: until then nobody vouches
+ * for what has passed.
+ */
+struct ql_layer_watch {
+	/* The door is lent until end. */
+	void (*begin)(struct ql_ingest *door, void *arg);
+	/* An entry that may be in an image, a whiteout also, whose content has
+	 * been read; both are lent for the call. */
+	void (*entry)(const struct ql_tar_entry *e,
+		      const struct ql_content *content, void *arg);
+	void (*end)(void *arg); /* the layer is here, or it failed */
+	void *arg;		/* borrowed */
+};
+
+/* As ql_layer_import(); watch is borrowed, NULL: nobody. */
+int ql_layer_import_watched(struct ql_store *store, struct ql_stream *tar,
+			    struct ql_layer_info *info,
+			    struct ql_toc_writer *toc,
+			    const struct ql_layer_watch *watch,
+			    struct ql_layer_stats *ret_stats,
+			    struct ql_error *err);
+
 /* ---- layers whose content is elsewhere ---- */
 
 struct ql_tar_xattr {

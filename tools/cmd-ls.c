@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * quicklayer ls: a folder of an image, read from its tree; nothing is mounted
- * and no file is opened.
+ * and no file is opened.  Of an image that is being pulled: when it is here.
  */
 #include "tools/cli.h"
 
@@ -13,6 +13,8 @@
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tools/pulled.h"
 
 struct listing {
 	const struct ql_cli *cli;   /* borrowed */
@@ -179,6 +181,21 @@ static int list_dir(struct listing *ls, const struct ql_inode *dir,
 	return r;
 }
 
+/* What a folder has is known when all of the image is here. */
+static int ls_open(const struct ql_cli *cli, struct ql_store *store,
+		   struct ql_tree **ret_tree, struct ql_error *err)
+{
+	_cleanup_close_ int root = -1;
+	struct ql_digest manifest;
+	int r = ql_pulled_find(cli, store, cli->argv[0], &manifest, &root, err);
+
+	if (r == 0 && root < 0)
+		return ql_tree_open_image(store, &manifest, ret_tree, err);
+	if (r == 0)
+		r = ql_pulled_wait(root, err);
+	return r < 0 ? r : ql_find_tree(store, cli->argv[0], ret_tree, err);
+}
+
 int ql_cmd_ls(const struct ql_cli *cli, struct ql_error *err)
 {
 	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
@@ -190,7 +207,7 @@ int ql_cmd_ls(const struct ql_cli *cli, struct ql_error *err)
 	int r = ql_store_open(cli->root, QL_STORE_READ, &store, err);
 
 	if (r == 0)
-		r = ql_find_tree(store, cli->argv[0], &tree, err);
+		r = ls_open(cli, store, &tree, err);
 	if (r == 0)
 		r = ql_tree_resolve(tree, path, true, &inode, err);
 	if (r < 0)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fs/fs.h"
+#include "tools/pulled.h"
 
 static int mount_check_mode(const char *mode, struct ql_error *err)
 {
@@ -29,13 +30,19 @@ static int mount_by_agent(const struct ql_cli *cli,
 {
 	_cleanup_json_ json_t *json = NULL;
 	_cleanup_free_ char *from = NULL;
+	struct ql_error why = QL_ERROR_INIT;
 	int r = ql_client_ask(client, "GET", "/v1/images/", cli->argv[0], "",
-			      &json, err);
+			      &json, &why);
 
-	if (r < 0)
+	if (r == 0)
+		from = ql_strf("%s/by-digest/%s", client->mountpoint,
+			       ql_json_opt_string(json, "digest", ""));
+	else if (r == -ENOENT)
+		from = ql_pulled_path(client, cli->argv[0]);
+	if (!from && r < 0) {
+		*err = why;
 		return r;
-	from = ql_strf("%s/by-digest/%s", client->mountpoint,
-		       ql_json_opt_string(json, "digest", ""));
+	}
 	if (!from)
 		return ql_error_nomem(err);
 	if (access(from, F_OK) < 0)

@@ -35,7 +35,7 @@ static char kind_of(struct lab *lab, const char *path)
 		[QL_V_INERT] = 'n', [QL_V_LAYER] = 'l', [QL_V_OBJECT] = 'o'
 	};
 	struct ql_vnode v;
-	int r = ql_vdir_find(lab->store, path, &v);
+	int r = ql_vdir_find(lab->store, NULL, path, &v);
 
 	if (r == -ENOENT)
 		return '-';
@@ -47,7 +47,7 @@ static void list_is(struct lab *lab, const char *path, const char *want)
 	_cleanup_buf_ struct ql_buf got = QL_BUF_INIT(1 << 16);
 	struct ql_names names = { 0 };
 
-	assert_int_equal(ql_vdir_list(lab->store, path, &names), 0);
+	assert_int_equal(ql_vdir_list(lab->store, NULL, path, &names), 0);
 	for (size_t i = 0; i < names.n; i++)
 		tarball_must(ql_buf_addf(&got, "%s%s", i ? " " : "",
 					 names.items[i].name) == 0);
@@ -76,7 +76,7 @@ static void references_are_folders(void **state)
 	assert_int_equal(kind_of(&lab, "images/docker.io/library/redis:latest"),
 			 's');
 	assert_int_equal(kind_of(&lab, "images/docker.io/library/redis"), '-');
-	assert_int_equal(ql_vdir_list(lab.store, "images/quay.io/a/b/c:x",
+	assert_int_equal(ql_vdir_list(lab.store, NULL, "images/quay.io/a/b/c:x",
 				      &(struct ql_names){ 0 }),
 			 -ENOTDIR);
 }
@@ -137,7 +137,7 @@ static void digests_name_images_layers_and_objects(void **state)
 	layer[strlen(layer) - 5] = 0;
 	list_is(&lab, layer, "diff");
 	(void)ql_object_path(&lab.manifest, object);
-	assert_int_equal(ql_vdir_find(lab.store, object, &v), 0);
+	assert_int_equal(ql_vdir_find(lab.store, NULL, object, &v), 0);
 	assert_int_equal(v.kind, QL_V_OBJECT);
 	assert_int_equal(v.size, strlen("{\"manifest\": \"a:t\"}"));
 	object[10] = 0;
