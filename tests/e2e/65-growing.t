@@ -5,7 +5,7 @@
 # passed is readable while the rest is on its way, what cannot be known yet is
 # waited for, and when the pull ends nobody who looks on notices.
 . "$(dirname "$0")/../lab/lib.sh"
-. "$LAB/net.sh"
+. "$(dirname "$0")/../lab/net.sh"
 
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 [ -c /dev/fuse ] || skip_all "needs /dev/fuse"
