@@ -26,6 +26,4 @@ echo 'Apt::AutoRemove::SuggestsImportant "false";' \
 rm -f "$root/etc/hostname" "$root/etc/machine-id" \
 	"$root/var/lib/dbus/machine-id"
 : >"$root/etc/resolv.conf"
-# These have the times of the cache that they were filled from.
-touch "$root/var/cache/apt/archives/partial" "$root/var/lib/apt/lists/partial"
 find "$root/var/log" "$root/run" -type f -delete

@@ -138,8 +138,10 @@ class Packages:
             argv += ["--dpkgopt=path-include=" + p for p in SLIM_BUT]
         run(apart() + argv + [state.split("+")[0], target,
                               folder + "/sources.list"], log)
-        # Engines bring their own devices.
-        run(["find", target + "/dev", "-mindepth", "1", "-delete"])
+        # Engines bring their own devices; the others are as our cache is.
+        for name in ("dev", "var/lib/apt/lists", "var/cache/apt/archives"):
+            run(["find", os.path.join(target, name), "-mindepth", "1",
+                 "-delete"])
 
     def binds(self, state, folder):
         """What a step that installs packages has mounted."""
