@@ -38,6 +38,9 @@ static void colour(uint32_t n, uint32_t of, char buf[8])
 {
 	double part = of > 1 ? (double)(n - 1) / (of - 1) : 0;
 
+	/* Images may have failed since the layer was planned. */
+	part = part > 1 ? 1 : part;
+
 	(void)snprintf(buf, 8, "#%02x%02x%02x", (unsigned)(222 - 200 * part),
 		       (unsigned)(235 - 170 * part),
 		       (unsigned)(247 - 110 * part));
