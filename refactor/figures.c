@@ -46,22 +46,27 @@ static bool source_same(const struct source *x, const struct source *y)
 	       ql_digest_equal(&x->blob, &y->blob);
 }
 
+static int source_digests(const struct ql_input *in, uint32_t layer,
+			  struct source *ret, struct ql_error *err)
+{
+	const json_t *d =
+		json_array_get(json_object_get(in->manifest, "layers"), layer);
+	int r = ql_digest_parse(ql_json_opt_string(d, "digest", ""), &ret->blob,
+				err);
+
+	ret->diff_id = in->info.layers[layer];
+	return r < 0 ? r : ql_json_get_u64(d, "size", &ret->size, err);
+}
+
 static int source_read(const struct ql_run *run, uint32_t image, uint32_t layer,
 		       struct source *ret, struct ql_error *err)
 {
 	const struct ql_input *in = &run->inputs.list[image];
-	const json_t *d =
-		json_array_get(json_object_get(in->manifest, "layers"), layer);
 	struct ql_layer_info info;
 	int r;
 
-	*ret = (struct source){ .diff_id = in->info.layers[layer],
-				.users = 1,
-				.last = image };
-	r = ql_digest_parse(ql_json_opt_string(d, "digest", ""), &ret->blob,
-			    err);
-	if (r == 0)
-		r = ql_json_get_u64(d, "size", &ret->size, err);
+	*ret = (struct source){ .users = 1, .last = image };
+	r = source_digests(in, layer, ret, err);
 	if (r < 0)
 		return ql_error_prefix(err, "%s", in->ref->name);
 	/* Of an image that came by its start blob no layers are known. */
@@ -109,18 +114,21 @@ static int sources_read(const struct ql_run *run, struct sources *s,
 	return r;
 }
 
+/* One diff ID may have come in several blobs. */
 static const struct source *source_of(const struct sources *s,
 				      const struct ql_run *run, uint32_t image,
 				      uint32_t layer)
 {
-	const struct ql_digest *diff_id =
-		&run->inputs.list[image].info.layers[layer];
+	struct source key = { 0 };
 	uint32_t low = 0, high = s->n;
+
+	/* It was read before, and there it is. */
+	(void)source_digests(&run->inputs.list[image], layer, &key, NULL);
 
 	while (low < high) {
 		uint32_t mid = low + (high - low) / 2;
 
-		if (ql_digest_cmp(&s->list[mid].diff_id, diff_id) < 0)
+		if (source_cmp(&s->list[mid], &key) < 0)
 			low = mid + 1;
 		else
 			high = mid;
