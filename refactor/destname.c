@@ -7,15 +7,35 @@
 
 enum { NAME_LEN_MAX = 4096, DIGEST_DIGITS = 12 };
 
-/* The last part of a path, without what an archive's file name ends with. */
+/* Without what an archive's file name ends with. */
+static size_t archive_len(const char *base)
+{
+	static const char *const ends[] = { ".gz",  ".bz2", ".xz",
+					    ".zst", ".tgz", ".tar" };
+	size_t len = strlen(base);
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		size_t n = strlen(ends[i]);
+
+		if (len > n && memcmp(base + len - n, ends[i], n) == 0)
+			len -= n;
+	}
+	return len;
+}
+
+/* The last part of a path; of an archive, which may hold several images, that
+ * of the image, where it is named. */
 static int name_add(struct ql_buf *buf, const struct ql_ref *ref)
 {
-	const char *slash = strrchr(ref->path, '/');
-	const char *base = slash ? slash + 1 : ref->path;
-	const char *dot = ref->kind == QL_REF_DOCKER_ARCHIVE ? strchr(base, '.')
-							     : NULL;
+	bool archive = ref->kind == QL_REF_DOCKER_ARCHIVE;
+	const char *path = archive && ref->tag ? ref->tag : ref->path;
+	const char *slash = strrchr(path, '/');
+	const char *base = slash ? slash + 1 : path;
 
-	return ql_buf_add(buf, base, dot ? (size_t)(dot - base) : strlen(base));
+	if (path == ref->path)
+		return ql_buf_add(buf, base,
+				  archive ? archive_len(base) : strlen(base));
+	return ql_buf_add(buf, base, strcspn(base, ":"));
 }
 
 static int tag_add(struct ql_buf *buf, const struct ql_ref *ref)
