@@ -131,6 +131,41 @@ int ql_compose_read(struct ql_compose *c, const struct ql_blob *blob,
 	return r;
 }
 
+int ql_compose_fetch(struct ql_compose *c, struct ql_blob *blob,
+		     const struct ql_push_options *options,
+		     struct ql_error *err)
+{
+	const struct ql_descriptor d = { .digest = blob->info.digest,
+					 .size = blob->info.size };
+	struct ql_push_options o = *options;
+	_cleanup_stream_ struct ql_stream *s = NULL;
+	_cleanup_close_ int fd = -1;
+	char chunk[READ_CHUNK];
+	ssize_t n = 0;
+	int r;
+
+	if (blob->c.written.fd >= 0)
+		return 0;
+	r = ql_push_options_check(&o, err);
+	if (r == 0)
+		r = ql_tmpfile(o.tmp_dir, &fd, err);
+	if (r == 0)
+		r = blob_open(c, &d, &s, err);
+	while (r == 0 && (n = ql_stream_read(s, chunk, sizeof(chunk), err)) > 0)
+		if (ql_write_full(fd, chunk, (size_t)n) < 0)
+			r = ql_error_set(err, -EIO, "%s: cannot be written",
+					 o.tmp_dir);
+	if (r < 0 || n < 0)
+		return ql_error_prefix(err, "%s", c->ref->name);
+	blob->c.written.fd = ql_take_fd(&fd);
+	return 0;
+}
+
+uint64_t ql_compose_sent(const struct ql_compose *c)
+{
+	return atomic_load(&c->sent);
+}
+
 /* ---- the image ---- */
 
 struct composed {

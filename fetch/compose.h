@@ -94,6 +94,17 @@ int ql_compose_blob(struct ql_compose *c, const struct ql_blob *blob,
 int ql_compose_read(struct ql_compose *c, const struct ql_blob *blob,
 		    struct ql_stream **ret_tar, struct ql_error *err);
 
+/*
+ * Gets the bytes of a blob that were given up back from where it is; nothing
+ * where they are here.  Of the options tmp_dir counts.  No other thread uses
+ * the blob meanwhile.
+ */
+int ql_compose_fetch(struct ql_compose *c, struct ql_blob *blob,
+		     const struct ql_push_options *options,
+		     struct ql_error *err);
+/* Bytes of all blobs so far that were not there. */
+uint64_t ql_compose_sent(const struct ql_compose *c);
+
 struct ql_compose_image {		     /* all borrowed */
 	const struct ql_blob *const *layers; /* lowest first */
 	size_t n_layers;

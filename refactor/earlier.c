@@ -25,14 +25,10 @@ void ql_earlier_release(struct ql_earlier *e)
 
 /* ---- one layer ---- */
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t n = strlen(text), m = strlen(end);
+#define LAYER "application/vnd.oci.image.layer.v1.tar"
 
-	return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-/* Is it of the format that is wanted now? */
+/* Is it of the format that is wanted now?  Others' types, Docker's among them,
+ * have no place in an OCI image. */
 static bool layer_fits(const json_t *d, enum ql_push_format format)
 {
 	const char *type = ql_json_opt_string(d, "mediaType", "");
@@ -41,12 +37,14 @@ static bool layer_fits(const json_t *d, enum ql_push_format format)
 				      "toc.digest") != NULL;
 
 	if (format == QL_PUSH_ZSTD_CHUNKED)
-		return ends_with(type, "zstd");
-	return ends_with(type, "gzip") && stargz == (format == QL_PUSH_ESTARGZ);
+		return strcmp(type, LAYER "+zstd") == 0;
+	return strcmp(type, LAYER "+gzip") == 0 &&
+	       stargz == (format == QL_PUSH_ESTARGZ);
 }
 
-static int layer_add(struct ql_earlier *e, const struct ql_digest *diff_id,
-		     const json_t *d, struct ql_error *err)
+static int layer_add(struct ql_earlier *e, uint32_t at,
+		     const struct ql_digest *diff_id, const json_t *d,
+		     struct ql_error *err)
 {
 	struct ql_earlier_layer *grown, *l;
 	int r;
@@ -65,7 +63,7 @@ static int layer_add(struct ql_earlier *e, const struct ql_digest *diff_id,
 		e->cap = cap;
 	}
 	l = &e->list[e->n];
-	*l = (struct ql_earlier_layer){ 0 };
+	*l = (struct ql_earlier_layer){ .at = at };
 	r = ql_blob_known(d, diff_id, &l->blob, err);
 	if (r == 0)
 		r = ql_tree_open_layer(e->store, diff_id, &l->tree, err);
@@ -78,8 +76,8 @@ static int layer_add(struct ql_earlier *e, const struct ql_digest *diff_id,
 
 /* ---- one image ---- */
 
-static int image_layers(struct ql_run *run, const struct ql_digest *manifest,
-			struct ql_error *err)
+static int image_layers(struct ql_run *run, uint32_t at,
+			const struct ql_digest *manifest, struct ql_error *err)
 {
 	struct ql_earlier *e = &run->earlier;
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
@@ -99,14 +97,14 @@ static int image_layers(struct ql_run *run, const struct ql_digest *manifest,
 		const json_t *d = json_array_get(layers, i);
 
 		if (layer_fits(d, run->push.format))
-			r = layer_add(e, &info.layers[i], d, err);
+			r = layer_add(e, at, &info.layers[i], d, err);
 	}
 	return r;
 }
 
-static int image_read(struct ql_run *run, const struct ql_ref *dest,
-		      struct ql_error *err)
+static int image_read(struct ql_run *run, uint32_t at, struct ql_error *err)
 {
+	const struct ql_ref *dest = &run->inputs.list[at].dest;
 	const struct ql_pull_options pull = {
 		.plain_http = run->push.plain_http,
 		.config_dir = run->push.config_dir,
@@ -125,7 +123,7 @@ static int image_read(struct ql_run *run, const struct ql_ref *dest,
 			*err = why;
 		return r;
 	}
-	return image_layers(run, &res.manifest, err);
+	return image_layers(run, at, &res.manifest, err);
 }
 
 int ql_earlier_read(struct ql_run *run, struct ql_error *err)
@@ -141,6 +139,6 @@ int ql_earlier_read(struct ql_run *run, struct ql_error *err)
 		return ql_error_nomem(err);
 	r = ql_store_open(root, QL_STORE_WRITE, &e->store, err);
 	for (uint32_t i = 0; i < run->inputs.n_good && r == 0; i++)
-		r = image_read(run, &run->inputs.list[i].dest, err);
+		r = image_read(run, i, err);
 	return r;
 }

@@ -65,11 +65,42 @@ static bool sent_before(const struct ql_run *run, const struct ql_plan_layer *l,
 	return false;
 }
 
+/* Where a layer is already; NULL: nowhere. */
+static const struct ql_earlier_layer *earlier_of(const struct ql_run *run,
+						 const struct ql_plan_layer *l)
+{
+	return l->member == QL_UNIT_NONE
+		       ? NULL
+		       : &run->earlier.list[l->member - run->plan.n_images];
+}
+
+/* Where a place has not got a kept layer and cannot take it from where it is,
+ * it goes through here. */
+static int image_send(struct ql_run *run, uint32_t layer, uint32_t image,
+		      const struct ql_ref *from, bool *ret_there,
+		      struct ql_error *err)
+{
+	const struct ql_earlier_layer *earlier =
+		earlier_of(run, &run->plan.layers[layer]);
+	int r = ql_compose_blob(run->composes[image], run->blobs[layer], from,
+				ret_there, err);
+
+	if (r != -ENODATA || !earlier)
+		return r;
+	r = ql_compose_fetch(run->composes[earlier->at], earlier->blob,
+			     &run->push, err);
+	return r < 0 ? r
+		     : ql_compose_blob(run->composes[image], earlier->blob,
+				       NULL, ret_there, err);
+}
+
 /* To each place where an image with this layer goes. */
 static int layer_send(struct ql_run *run, uint32_t layer, struct ql_error *err)
 {
 	const struct ql_plan_layer *l = &run->plan.layers[layer];
-	const struct ql_ref *first = NULL;
+	const struct ql_earlier_layer *earlier = earlier_of(run, l);
+	const struct ql_ref *first =
+		earlier ? &run->inputs.list[earlier->at].dest : NULL;
 	int r = 0;
 
 	run->there[layer] = true;
@@ -78,8 +109,7 @@ static int layer_send(struct ql_run *run, uint32_t layer, struct ql_error *err)
 
 		if (!ql_bits_has(l->images, i) || sent_before(run, l, i))
 			continue;
-		r = ql_compose_blob(run->composes[i], run->blobs[layer], first,
-				    &there, err);
+		r = image_send(run, layer, i, first, &there, err);
 		if (r < 0)
 			r = ql_error_prefix(err, "%s",
 					    run->inputs.list[i].dest.name);
@@ -113,8 +143,7 @@ static int layer_do(struct ql_run *run, uint32_t layer, struct ql_error *err)
 		r = ql_blob_write(tar_open, &opener, &run->push, run->jobs,
 				  &run->blobs[layer], err);
 	else
-		run->blobs[layer] =
-			run->earlier.list[l->member - run->plan.n_images].blob;
+		run->blobs[layer] = earlier_of(run, l)->blob;
 	if (r == 0)
 		r = layer_send(run, layer, err);
 	if (r == 0)

@@ -13,6 +13,7 @@
 struct ql_earlier_layer {
 	struct ql_tree *tree; /* owned */
 	struct ql_blob *blob; /* owned */
+	uint32_t at;	      /* the image at whose destination it is */
 };
 
 struct ql_earlier {
