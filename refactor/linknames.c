@@ -2,7 +2,8 @@
 /*
  * Files of several names: for each, a digest of the names, which two trees
  * have in common just where the file has the same names in both.  One walk of
- * the tree, in its order; a sorted table.
+ * the tree to list them, and one, where there are any, for their names; both in
+ * its order.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct walk {
 	const struct ql_tree *tree; /* borrowed */
 	struct ql_buf path;	    /* owned */
 	struct ql_hasher *hasher;   /* owned */
+	bool listed;		    /* the table has all that it will have */
 };
 
 static size_t place_of(const struct ql_linknames *names, uint64_t nid)
@@ -44,38 +46,51 @@ static size_t place_of(const struct ql_linknames *names, uint64_t nid)
 	return low;
 }
 
-static int linked_find(struct ql_linknames *names, uint64_t nid,
-		       struct linked **ret)
+static int nid_add(struct ql_linknames *names, uint64_t nid)
 {
-	size_t at = place_of(names, nid);
+	if (names->n == names->cap) {
+		size_t cap = names->cap ? names->cap * 2 : 64;
+		struct linked *grown =
+			reallocarray(names->list, cap, sizeof(*grown));
 
-	if (at == names->n || names->list[at].nid != nid) {
-		if (names->n == names->cap) {
-			size_t cap = names->cap ? names->cap * 2 : 64;
-			struct linked *grown =
-				reallocarray(names->list, cap, sizeof(*grown));
-
-			if (!grown)
-				return -ENOMEM;
-			names->list = grown;
-			names->cap = cap;
-		}
-		memmove(names->list + at + 1, names->list + at,
-			(names->n - at) * sizeof(*names->list));
-		names->list[at] = (struct linked){ .nid = nid };
-		names->n++;
+		if (!grown)
+			return -ENOMEM;
+		names->list = grown;
+		names->cap = cap;
 	}
-	*ret = &names->list[at];
+	names->list[names->n++] = (struct linked){ .nid = nid };
 	return 0;
+}
+
+static int nid_cmp(const void *a, const void *b)
+{
+	const struct linked *x = a, *y = b;
+
+	return x->nid < y->nid ? -1 : x->nid > y->nid;
+}
+
+/* Each once, so that it can be found. */
+static void nids_sort(struct ql_linknames *names)
+{
+	size_t n = 0;
+
+	if (names->n > 1)
+		qsort(names->list, names->n, sizeof(*names->list), nid_cmp);
+	for (size_t i = 0; i < names->n; i++)
+		if (n == 0 || names->list[n - 1].nid != names->list[i].nid)
+			names->list[n++] = names->list[i];
+	names->n = n;
 }
 
 static int name_add(struct walk *w, uint64_t nid)
 {
 	struct linked *file;
-	int r = linked_find(w->names, nid, &file);
+	int r;
 
-	if (r == 0)
-		r = ql_hasher_reset(w->hasher);
+	if (!w->listed)
+		return nid_add(w->names, nid);
+	file = &w->names->list[place_of(w->names, nid)];
+	r = ql_hasher_reset(w->hasher);
 	if (r < 0)
 		return r;
 	ql_hasher_update(w->hasher, file->names.bytes, QL_DIGEST_BYTES);
@@ -126,6 +141,10 @@ int ql_linknames_read(const struct ql_tree *tree,
 	if (w.names && w.hasher) {
 		r = ql_tree_inode(tree, ql_tree_root(tree), &root);
 		if (r == 0)
+			r = walk_folder(&w, &root, 0);
+		nids_sort(w.names);
+		w.listed = true;
+		if (r == 0 && w.names->n > 0)
 			r = walk_folder(&w, &root, 0);
 	}
 	ql_buf_release(&w.path);
