@@ -100,7 +100,6 @@ static int image_put(struct ql_run *run, uint32_t image, const struct parts *p,
 		return r;
 	ret->manifest = res.manifest;
 	ret->start_size = res.start_size;
-	ret->bytes_sent = res.bytes_sent;
 	return 0;
 }
 

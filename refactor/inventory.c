@@ -118,7 +118,8 @@ static int class_fits(const struct walk *w, const struct class *c,
 	if (!names != !c->names || (names && !ql_digest_equal(names, c->names)))
 		return 0;
 	return ql_identity_same(trees[c->first->member], &c->first->inode,
-				trees[h->member], &h->inode, w->inv->any_mtime);
+				trees[h->member], &h->inode,
+				w->inv->flags & QL_INVENTORY_ANY_MTIME);
 }
 
 /* Into the class of the same thing, or one of its own. */
@@ -219,6 +220,16 @@ static int level_init(struct level *l, uint32_t n, uint32_t words)
 	return 0;
 }
 
+static bool is_passed_over(const struct walk *w, const struct here *h)
+{
+	const struct ql_tree *tree = w->inv->trees[h->member];
+
+	return ql_dirent_is_dots(&h->e) ||
+	       (w->inv->flags & QL_INVENTORY_SKIP_STARGZ &&
+		h->dir.nid == ql_tree_root(tree) &&
+		ql_name_is_stargz(h->e.name, h->e.len));
+}
+
 static int here_next(struct walk *w, struct here *h)
 {
 	const struct ql_tree *tree = w->inv->trees[h->member];
@@ -226,7 +237,7 @@ static int here_next(struct walk *w, struct here *h)
 
 	do {
 		r = ql_tree_readdir(tree, &h->dir, &h->pos, &h->e);
-	} while (r > 0 && ql_dirent_is_dots(&h->e));
+	} while (r > 0 && is_passed_over(w, h));
 	h->more = r > 0;
 	return r < 0 ? damaged(w, r) : 0;
 }
@@ -390,12 +401,12 @@ void ql_inventory_release(struct ql_inventory *inv)
 }
 
 int ql_inventory_read(const struct ql_tree *const *trees, uint32_t n_members,
-		      bool any_mtime, struct ql_inventory *ret_inventory,
+		      unsigned int flags, struct ql_inventory *ret_inventory,
 		      struct ql_error *err)
 {
 	struct ql_inventory inv = { .trees = trees,
 				    .n_members = n_members,
-				    .any_mtime = any_mtime,
+				    .flags = flags,
 				    .paths = QL_BUF_INIT(PATHS_MAX) };
 	struct walk w = { .inv = &inv,
 			  .path = QL_BUF_INIT(QL_PATHS_DEEP),

@@ -32,7 +32,7 @@ struct ql_folder {
 struct ql_inventory {
 	const struct ql_tree *const *trees; /* borrowed; n_members */
 	uint32_t n_members;
-	bool any_mtime; /* times of modification make no difference */
+	unsigned int flags;
 	/* In the order of paths, parents before what is in them. */
 	struct ql_unit *units; /* owned */
 	uint32_t n_units, cap_units;
@@ -42,6 +42,13 @@ struct ql_inventory {
 	struct ql_buf paths; /* each ended by a NUL; "" is the root */
 };
 
+enum ql_inventory_flags {
+	/* Times of modification make no difference. */
+	QL_INVENTORY_ANY_MTIME = 1,
+	/* What eStargz puts into an archive is none of the image's files. */
+	QL_INVENTORY_SKIP_STARGZ = 2,
+};
+
 /*
  * Walks all trees at once.  What is the same: type, permissions, owner, time
  * of modification, device, symlink's target, xattrs, content, and for files
@@ -49,7 +56,7 @@ struct ql_inventory {
  * path.  -EBADMSG: a tree is damaged.  -EFBIG: too much.
  */
 int ql_inventory_read(const struct ql_tree *const *trees, uint32_t n_members,
-		      bool any_mtime, struct ql_inventory *ret_inventory,
+		      unsigned int flags, struct ql_inventory *ret_inventory,
 		      struct ql_error *err);
 void ql_inventory_release(struct ql_inventory *inv);
 

@@ -19,9 +19,10 @@ enum {
 struct ql_proof {
 	char *dir;		/* owned */
 	struct ql_store *store; /* owned */
+	bool stargz;		/* archives have files that are eStargz's */
 };
 
-int ql_proof_new(const char *tmp_dir, struct ql_proof **ret_proof,
+int ql_proof_new(const char *tmp_dir, bool stargz, struct ql_proof **ret_proof,
 		 struct ql_error *err)
 {
 	_cleanup_(ql_proof_freep) struct ql_proof *p = calloc(1, sizeof(*p));
@@ -30,6 +31,7 @@ int ql_proof_new(const char *tmp_dir, struct ql_proof **ret_proof,
 
 	if (r < 0)
 		return r;
+	p->stargz = stargz;
 	root = ql_path_join(p->dir, "proof");
 	if (!root)
 		return ql_error_nomem(err);
@@ -56,6 +58,7 @@ struct reader {
 	struct ql_hasher *hasher;  /* owned */
 	struct ql_tar_entry entry; /* owned; whose content is coming */
 	uint64_t left;		   /* of it */
+	bool stargz;		   /* as the proof's */
 };
 
 static int on_raw(void *arg, const void *data, size_t len, struct ql_error *err)
@@ -67,19 +70,6 @@ static int on_raw(void *arg, const void *data, size_t len, struct ql_error *err)
 	return 0;
 }
 
-/* What eStargz puts into the archive beside the image's own files. */
-static bool is_of_format(const char *path)
-{
-	static const char *const names[] = { "stargz.index.json",
-					     ".prefetch.landmark",
-					     ".no.prefetch.landmark" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(path, names[i]) == 0)
-			return true;
-	return false;
-}
-
 static int entry_done(struct reader *rd, struct ql_error *err)
 {
 	struct ql_digest digest = { 0 };
@@ -87,7 +77,8 @@ static int entry_done(struct reader *rd, struct ql_error *err)
 
 	if (rd->entry.size > 0)
 		ql_hasher_final(rd->hasher, &digest);
-	if (!is_of_format(rd->entry.path))
+	if (!rd->stargz ||
+	    !ql_name_is_stargz(rd->entry.path, strlen(rd->entry.path)))
 		r = ql_draft_entry(rd->draft, &rd->entry, &digest, err);
 	ql_tarentry_release(&rd->entry);
 	return r;
@@ -135,7 +126,8 @@ int ql_proof_layer(struct ql_proof *proof, struct ql_stream *tar,
 		   const struct ql_blob_info *blob, struct ql_error *err)
 {
 	static const struct ql_tarcut_ops ops = { on_raw, on_entry, on_data };
-	struct reader rd = { .hasher = ql_hasher_new() };
+	struct reader rd = { .hasher = ql_hasher_new(),
+			     .stargz = proof->stargz };
 	int r = rd.hasher
 			? ql_draft_new(proof->store, &blob->digest, blob->size,
 				       QL_CODEC_NONE, &rd.draft, err)
@@ -184,12 +176,17 @@ static int image_merge(struct ql_proof *p, const struct ql_digest *diff_ids,
 struct differences {
 	struct ql_buf text; /* owned; of the first */
 	uint64_t n;
+	bool stargz; /* as the proof's */
 };
 
 static int on_difference(const struct ql_difference *d, void *arg)
 {
 	struct differences *found = arg;
 
+	/* The new root has them of its own format. */
+	if (found->stargz &&
+	    ql_name_is_stargz(d->path + 1, strlen(d->path + 1)))
+		return 0;
 	/* What does not fit is left out; it is counted. */
 	if (found->n++ < SHOWN)
 		(void)ql_buf_addf(&found->text, "; %.200s: %s", d->path,
@@ -204,7 +201,8 @@ int ql_proof_image(struct ql_proof *proof, const struct ql_digest *diff_ids,
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_root_freep) struct ql_root *a = NULL, *b = NULL;
-	struct differences found = { .text = QL_BUF_INIT(TEXT_MAX) };
+	struct differences found = { .text = QL_BUF_INIT(TEXT_MAX),
+				     .stargz = proof->stargz };
 	uint64_t count = 0;
 	int r = image_merge(proof, diff_ids, n_layers, &tree, err);
 
@@ -215,11 +213,11 @@ int ql_proof_image(struct ql_proof *proof, const struct ql_digest *diff_ids,
 	if (r == 0)
 		r = ql_root_compare(a, b, flags, on_difference, &found, &count,
 				    err);
-	if (r == 0 && count > 0)
+	if (r == 0 && found.n > 0)
 		r = ql_error_set(err, -EUCLEAN,
 				 "the new root is not the old one, at %llu "
 				 "places%s",
-				 (unsigned long long)count,
+				 (unsigned long long)found.n,
 				 ql_buf_str(&found.text));
 	ql_buf_release(&found.text);
 	if (r == 0)

@@ -107,6 +107,9 @@ const char *ql_hardlinks_first(struct ql_hardlinks *links,
 
 /* ---- tarentry.c ---- */
 
+/* Is it of eStargz, which puts files into an archive's top that are not the
+ * image's? */
+bool ql_name_is_stargz(const char *name, size_t len);
 void ql_tarentry_release(struct ql_tar_entry *e);
 /* Takes name (owned; NULL: out of memory), copies the value. */
 int ql_tarentry_xattr(struct ql_tar_entry *e, char *name, const void *value,
@@ -120,7 +123,8 @@ int ql_tarentry_copy(const struct ql_tar_entry *from, struct ql_tar_entry *ret);
  * their archives say that they are.
  */
 struct ql_proof;
-int ql_proof_new(const char *tmp_dir, struct ql_proof **ret_proof,
+/* stargz: what eStargz puts into an archive counts on neither side. */
+int ql_proof_new(const char *tmp_dir, bool stargz, struct ql_proof **ret_proof,
 		 struct ql_error *err);
 void ql_proof_free(struct ql_proof *proof);
 QL_DEFINE_CLEANUP(struct ql_proof *, ql_proof_free)

@@ -39,6 +39,7 @@ static int plan_make(struct ql_run *run, struct ql_error *err)
 {
 	uint32_t images = run->inputs.n_good;
 	uint32_t n = images + run->earlier.n;
+	unsigned int flags = 0;
 	int r;
 
 	run->trees = calloc(n + 1UL, sizeof(*run->trees));
@@ -48,8 +49,11 @@ static int plan_make(struct ql_run *run, struct ql_error *err)
 		run->trees[i] = run->inputs.list[i].tree;
 	for (uint32_t i = images; i < n; i++)
 		run->trees[i] = run->earlier.list[i - images].tree;
-	r = ql_inventory_read(run->trees, n, run->options->any_mtime, &run->inv,
-			      err);
+	if (run->options->any_mtime)
+		flags |= QL_INVENTORY_ANY_MTIME;
+	if (run->push.format == QL_PUSH_ESTARGZ)
+		flags |= QL_INVENTORY_SKIP_STARGZ;
+	r = ql_inventory_read(run->trees, n, flags, &run->inv, err);
 	if (r == 0)
 		r = ql_plan_make(&run->inv, images, run->max_layers, &run->plan,
 				 err);
@@ -63,7 +67,8 @@ static int plan_make(struct ql_run *run, struct ql_error *err)
 static int work_begin(struct ql_run *run, struct ql_error *err)
 {
 	uint32_t n = run->inputs.n_good;
-	int r = ql_proof_new(run->push.tmp_dir, &run->proof, err);
+	bool stargz = run->push.format == QL_PUSH_ESTARGZ;
+	int r = ql_proof_new(run->push.tmp_dir, stargz, &run->proof, err);
 
 	run->composes = calloc(n + 1UL, sizeof(struct ql_compose *));
 	run->blobs = calloc(run->plan.n_layers + 1UL, sizeof(struct ql_blob *));
@@ -81,23 +86,29 @@ static int work_begin(struct ql_run *run, struct ql_error *err)
 }
 
 /* One image's failure is its own. */
-static void images_put(struct ql_run *run, struct ql_refactor_result *res)
+static int images_put(struct ql_run *run, struct ql_refactor_result *res,
+		      struct ql_error *err)
 {
 	for (uint32_t i = 0; i < run->inputs.n_good; i++) {
 		struct ql_refactor_image *image = &res->images[i];
 		struct ql_error why = QL_ERROR_INIT;
 		int r = ql_imagework_run(run, i, image, &why);
 
+		/* Also where it failed: its layers are there. */
+		image->bytes_sent = ql_compose_sent(run->composes[i]);
 		res->bytes_sent += image->bytes_sent;
 		if (r < 0) {
 			image->failed = strdup(why.code ? why.text : "failed");
 			res->n_failed++;
 		}
+		if (r < 0 && !image->failed)
+			return ql_error_nomem(err);
 		if (run->options->progress)
 			run->options->progress(QL_REFACTOR_PROVING, i + 1,
 					       run->inputs.n_good,
 					       run->options->arg);
 	}
+	return 0;
 }
 
 static int run_all(struct ql_run *run, const struct ql_ref *refs, uint32_t n,
@@ -125,7 +136,7 @@ static int run_all(struct ql_run *run, const struct ql_ref *refs, uint32_t n,
 	if (r == 0)
 		r = ql_figures_make(run, res, err);
 	if (r == 0 && !run->options->dry_run)
-		images_put(run, res);
+		r = images_put(run, res, err);
 	return r;
 }
 

@@ -6,6 +6,18 @@
 
 #include "refactor/refactor-private.h"
 
+bool ql_name_is_stargz(const char *name, size_t len)
+{
+	static const char *const names[] = { "stargz.index.json",
+					     ".prefetch.landmark",
+					     ".no.prefetch.landmark" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (len == strlen(names[i]) && memcmp(name, names[i], len) == 0)
+			return true;
+	return false;
+}
+
 void ql_tarentry_release(struct ql_tar_entry *e)
 {
 	free(e->path);

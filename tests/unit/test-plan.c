@@ -42,13 +42,13 @@ static void trees_release(struct trees *t)
 	}
 }
 
-static void inventory(const struct trees *t, bool any_mtime,
+static void inventory(const struct trees *t, unsigned int flags,
 		      struct ql_inventory *inv)
 {
 	struct ql_error err = QL_ERROR_INIT;
 
 	if (ql_inventory_read((const struct ql_tree *const *)t->trees, t->n,
-			      any_mtime, inv, &err) < 0)
+			      flags, inv, &err) < 0)
 		fail_msg("%s", err.text);
 }
 
@@ -183,14 +183,14 @@ static void test_what_is_the_same(void **state)
 	(void)state;
 	trees_add(&t, natures_tree(false));
 	trees_add(&t, natures_tree(true));
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	assert_members(&inv, "same", 0, 3);
 	for (size_t k = 1; k < NATURES; k++) {
 		assert_members(&inv, natures[k], 0, 1);
 		assert_members(&inv, natures[k], 1, 2);
 	}
 	ql_inventory_release(&inv);
-	inventory(&t, true, &inv);
+	inventory(&t, QL_INVENTORY_ANY_MTIME, &inv);
 	assert_members(&inv, "mtime", 0, 3);
 	assert_members(&inv, "nsec", 0, 3);
 	assert_members(&inv, "mode", 0, 1);
@@ -222,7 +222,7 @@ static void test_other_types(void **state)
 		}
 		trees_add(&t, root);
 	}
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	assert_members(&inv, "link", 1, 2);
 	assert_members(&inv, "same", 0, 3);
 	assert_members(&inv, "dev", 1, 2);
@@ -254,7 +254,7 @@ static void test_several_names(void **state)
 			image_hardlink(root, "c", "a");
 		trees_add(&t, root);
 	}
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	assert_members(&inv, "a", 0, 3);
 	assert_members(&inv, "a", 1, 4);
 	assert_members(&inv, "b", 0, 3);
@@ -262,6 +262,60 @@ static void test_several_names(void **state)
 	assert_int_equal(unit_at(&inv, "b", 0)->size, 0);
 	assert_int_equal(unit_at(&inv, "c", 0)->size, 0);
 	assert_true(unit_at(&inv, "c", 0)->linked);
+	ql_inventory_release(&inv);
+	trees_release(&t);
+}
+
+/* Files of eStargz at the top are passed over if that is asked for, and others
+ * of these names are not. */
+static void test_files_of_estargz(void **state)
+{
+	static const char *const names[] = { "stargz.index.json",
+					     ".no.prefetch.landmark",
+					     ".prefetch.landmark" };
+	struct lcfs_node_s *root = image_root();
+	struct trees t = { 0 };
+	struct ql_inventory inv;
+
+	(void)state;
+	(void)image_add(root, "d", S_IFDIR | 0755);
+	for (uint8_t i = 0; i < 3; i++)
+		file(root, names[i], 100, i);
+	file(root, "d/stargz.index.json", 100, 4);
+	file(root, "zzz", 100, 5);
+	trees_add(&t, root);
+	inventory(&t, QL_INVENTORY_SKIP_STARGZ, &inv);
+	assert_int_equal(inv.n_units, 4);
+	assert_members(&inv, "d/stargz.index.json", 0, 1);
+	assert_members(&inv, "zzz", 0, 1);
+	ql_inventory_release(&inv);
+	inventory(&t, 0, &inv);
+	assert_int_equal(inv.n_units, 7);
+	ql_inventory_release(&inv);
+	trees_release(&t);
+}
+
+/* Very many of them take no longer than they must. */
+static void test_many_of_several_names(void **state)
+{
+	enum { FILES = 20000 };
+	struct lcfs_node_s *root = image_root();
+	struct trees t = { 0 };
+	struct ql_inventory inv;
+	char name[32], other[32];
+
+	(void)state;
+	(void)image_add(root, "d", S_IFDIR | 0755);
+	for (uint32_t i = 0; i < FILES; i++) {
+		(void)snprintf(name, sizeof(name), "d/%05u", i);
+		(void)snprintf(other, sizeof(other), "d/x%05u",
+			       (i * 7919U) % FILES);
+		file(root, name, 100, 1);
+		image_hardlink(root, other, name);
+	}
+	trees_add(&t, root);
+	inventory(&t, 0, &inv);
+	assert_int_equal(inv.n_units, 2 * FILES + 2);
 	ql_inventory_release(&inv);
 	trees_release(&t);
 }
@@ -286,7 +340,7 @@ static void test_shared_and_own(void **state)
 		image_add(root, "empty", S_IFDIR | 0700);
 		trees_add(&t, root);
 	}
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	plan_make(&inv, 3, 20, &plan);
 	assert_int_equal(plan.n_layers, 5);
 	assert_int_equal(plan.layers[0].n_images, 3);
@@ -309,7 +363,7 @@ static void test_images_of_nothing(void **state)
 	struct ql_error err = QL_ERROR_INIT;
 
 	(void)state;
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	plan_make(&inv, 0, 20, &plan);
 	assert_int_equal(plan.n_layers, 0);
 	assert_int_equal(ql_plan_make(&inv, 0, 0, &plan, &err), -EINVAL);
@@ -317,7 +371,7 @@ static void test_images_of_nothing(void **state)
 	ql_inventory_release(&inv);
 	trees_add(&t, image_root());
 	trees_add(&t, image_root());
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	plan_make(&inv, 2, 20, &plan);
 	ql_plan_release(&plan);
 	ql_inventory_release(&inv);
@@ -338,7 +392,7 @@ static void test_twins_are_one(void **state)
 		file(root, "a", 1 << 20, 1);
 		trees_add(&t, root);
 	}
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	plan_make(&inv, 2, 20, &plan);
 	for (uint32_t l = 0; l < plan.n_layers; l++)
 		bytes += plan.layers[l].bytes;
@@ -412,7 +466,7 @@ static void test_random_images(void **state)
 
 		for (uint32_t i = 0; i < n; i++)
 			trees_add(&t, random_tree(&random));
-		inventory(&t, false, &inv);
+		inventory(&t, 0, &inv);
 		plan_make(&inv, n, max, &plan);
 		ql_plan_release(&plan);
 		ql_inventory_release(&inv);
@@ -454,7 +508,7 @@ static void test_kept(void **state)
 	file(root, "b1", 10 << 20, 77);
 	trees_add(&t, root);
 	trees_add(&t, base_layer()); /* there already */
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	plan_make(&inv, 3, 20, &plan);
 	assert_int_equal(plan.layers[0].member, 3);
 	assert_int_equal(plan.layers[0].images[0], 3);
@@ -488,7 +542,7 @@ static void test_cut(void **state)
 	file(root, "x", 4 << 20, 50);
 	file(root, "y", 1 << 20, 51);
 	trees_add(&t, root);
-	inventory(&t, false, &inv);
+	inventory(&t, 0, &inv);
 	plan_make(&inv, 3, 20, &plan);
 	for (uint32_t l = 0; l < plan.n_layers; l++) {
 		bytes += plan.layers[l].bytes;
@@ -519,7 +573,7 @@ static void test_random_again(void **state)
 		/* Trees of other images stand for layers. */
 		for (uint32_t i = 0; i < 4; i++)
 			trees_add(&t, random_tree(&random));
-		inventory(&t, false, &inv);
+		inventory(&t, 0, &inv);
 		plan_make(&inv, n, 1 + next_random(&random) % 6, &plan);
 		ql_plan_release(&plan);
 		ql_inventory_release(&inv);
@@ -533,6 +587,8 @@ int main(void)
 		cmocka_unit_test(test_what_is_the_same),
 		cmocka_unit_test(test_other_types),
 		cmocka_unit_test(test_several_names),
+		cmocka_unit_test(test_files_of_estargz),
+		cmocka_unit_test(test_many_of_several_names),
 		cmocka_unit_test(test_shared_and_own),
 		cmocka_unit_test(test_images_of_nothing),
 		cmocka_unit_test(test_twins_are_one),
