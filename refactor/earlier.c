@@ -116,7 +116,8 @@ static int image_read(struct ql_run *run, uint32_t at, struct ql_error *err)
 	struct ql_error why = QL_ERROR_INIT;
 	int r = ql_pull(run->earlier.store, dest, &pull, &res, &why);
 
-	if (r == -ENOENT)
+	/* Nothing there, or no image. */
+	if (r == -ENOENT || r == -EOPNOTSUPP)
 		return 0;
 	if (r < 0) {
 		if (err)

@@ -22,6 +22,7 @@
 struct source {
 	struct ql_digest diff_id, blob;
 	uint64_t size, content;
+	bool known;	      /* content is */
 	uint32_t users, last; /* how many images; the last of them */
 };
 
@@ -70,8 +71,8 @@ static int source_read(const struct ql_run *run, uint32_t image, uint32_t layer,
 	if (r < 0)
 		return ql_error_prefix(err, "%s", in->ref->name);
 	/* Of an image that came by its start blob no layers are known. */
-	if (ql_layer_get(run->store, &ret->diff_id, &info) == 0)
-		ret->content = info.file_bytes;
+	ret->known = ql_layer_get(run->store, &ret->diff_id, &info) == 0;
+	ret->content = ret->known ? info.file_bytes : 0;
 	return 0;
 }
 
@@ -300,6 +301,7 @@ static int all_figures(const struct ql_run *run, const struct sources *s,
 	for (uint32_t i = 0; i < s->n; i++) {
 		ret->blobs_before += s->list[i].size;
 		ret->content_before += s->list[i].content;
+		ret->before_unknown |= !s->list[i].known;
 	}
 	ret->layers_before = s->n;
 	return r;

@@ -132,15 +132,50 @@ static int dest_find(const char *to, struct ql_input *in, struct ql_error *err)
 	_cleanup_free_ char *name = NULL;
 	int r = ql_dest_name(to, in->ref, &name, err);
 
-	return r < 0 ? r : ql_ref_parse(name, &in->dest, err);
+	if (r == 0)
+		r = ql_ref_parse(name, &in->dest, err);
+	if (r < 0)
+		return r;
+	if (in->dest.kind == QL_REF_DOCKER_ARCHIVE || in->dest.has_digest)
+		return ql_error_set(err, -EINVAL,
+				    "%s: no place for an image with a tag",
+				    in->dest.name);
+	return 0;
 }
 
-/* An image that is named twice is one; two of one destination are an error. */
+/* No image may take the place of another, or of one that is read. */
+static int dests_check(const struct ql_inputs *inputs, struct ql_error *err)
+{
+	for (uint32_t i = 0; i < inputs->n; i++) {
+		const struct ql_input *a = &inputs->list[i];
+
+		for (uint32_t k = 0; k < inputs->n; k++) {
+			const struct ql_input *b = &inputs->list[k];
+
+			/* They always have; analyzers cannot know. */
+			if (!a->dest.name || !b->dest.name)
+				continue;
+			if (strcmp(a->dest.name, b->ref->name) == 0)
+				return ql_error_set(err, -EINVAL,
+						    "%s would take the place "
+						    "of %s",
+						    a->ref->name, b->ref->name);
+			if (k < i && strcmp(a->dest.name, b->dest.name) == 0)
+				return ql_error_set(err, -EINVAL,
+						    "%s and %s would both be "
+						    "%s",
+						    b->ref->name, a->ref->name,
+						    a->dest.name);
+		}
+	}
+	return 0;
+}
+
+/* An image that is named twice is one. */
 static int input_add(struct ql_inputs *inputs, const struct ql_ref *ref,
 		     const char *to, struct ql_error *err)
 {
 	struct ql_input *in = &inputs->list[inputs->n];
-	int r;
 
 	for (uint32_t i = 0; i < inputs->n; i++)
 		if (strcmp(inputs->list[i].ref->name, ref->name) == 0)
@@ -148,14 +183,7 @@ static int input_add(struct ql_inputs *inputs, const struct ql_ref *ref,
 	*in = (struct ql_input){ .ref = ref,
 				 .config = QL_BUF_INIT(QL_CONFIG_LEN_MAX) };
 	inputs->n++;
-	r = dest_find(to, in, err);
-	for (uint32_t i = 0; i + 1 < inputs->n && r == 0; i++)
-		if (strcmp(inputs->list[i].dest.name, in->dest.name) == 0)
-			r = ql_error_set(err, -EINVAL,
-					 "%s and %s would both be %s",
-					 inputs->list[i].ref->name, ref->name,
-					 in->dest.name);
-	return r;
+	return dest_find(to, in, err);
 }
 
 static int input_cmp(const void *a, const void *b)
@@ -180,6 +208,8 @@ int ql_inputs_read(struct ql_store *store, const struct ql_ref *refs,
 
 	for (uint32_t i = 0; i < n && r == 0; i++)
 		r = input_add(&inputs, &refs[i], to, err);
+	if (r == 0)
+		r = dests_check(&inputs, err);
 	for (uint32_t i = 0; i < inputs.n && r == 0; i++) {
 		struct ql_error why = QL_ERROR_INIT;
 

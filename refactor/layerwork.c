@@ -3,7 +3,9 @@
  * The layers' workers: a few threads, each taking the largest layer that none
  * has taken yet.  A layer is written into a file without a name, uploaded to
  * each repository that needs it, read back from the first and given to the
- * proof; then its bytes are given up.  The first error stops the others.
+ * proof; then its bytes are given up.  A layer that cannot be made, or is not
+ * what it should be, fails the images that have it; one that the destination
+ * does not take stops all.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,7 +15,7 @@
 
 #include "refactor/refactor-private.h"
 
-enum { JOBS_MAX = 64, READ_AHEAD = 1 << 20 };
+enum { JOBS_MAX = 8, READ_AHEAD = 1 << 20 };
 
 struct work {
 	struct ql_run *run; /* borrowed */
@@ -133,19 +135,39 @@ static int layer_prove(struct ql_run *run, uint32_t layer, struct ql_error *err)
 	return r < 0 ? ql_error_prefix(err, "reading back") : 0;
 }
 
-static int layer_do(struct ql_run *run, uint32_t layer, struct ql_error *err)
+/* Compressing threads of one of so many workers. */
+static unsigned int threads_each(const struct ql_run *run)
+{
+	unsigned int workers = run->jobs < JOBS_MAX ? run->jobs : JOBS_MAX;
+
+	/* The last layers have fewer workers than there are processors. */
+	return run->jobs < 2 ? 1 : (run->jobs + workers - 1) / workers + 1;
+}
+
+static int layer_make(struct ql_run *run, uint32_t layer, struct ql_error *err)
 {
 	const struct ql_plan_layer *l = &run->plan.layers[layer];
 	struct opener opener = { run, l };
-	int r = 0;
 
 	if (l->member == QL_UNIT_NONE)
-		r = ql_blob_write(tar_open, &opener, &run->push, run->jobs,
-				  &run->blobs[layer], err);
-	else
-		run->blobs[layer] = earlier_of(run, l)->blob;
-	if (r == 0)
+		return ql_blob_write(tar_open, &opener, &run->push,
+				     threads_each(run), &run->blobs[layer],
+				     err);
+	run->blobs[layer] = earlier_of(run, l)->blob;
+	return 0;
+}
+
+/* *ret_sent: it is not the destination that failed. */
+static int layer_do(struct ql_run *run, uint32_t layer, bool *ret_sent,
+		    struct ql_error *err)
+{
+	int r = layer_make(run, layer, err);
+
+	*ret_sent = true;
+	if (r == 0) {
 		r = layer_send(run, layer, err);
+		*ret_sent = r == 0;
+	}
 	if (r == 0)
 		r = layer_prove(run, layer, err);
 	if (run->blobs[layer])
@@ -155,8 +177,7 @@ static int layer_do(struct ql_run *run, uint32_t layer, struct ql_error *err)
 
 /* ---- the workers ---- */
 
-static void layer_failed(struct work *w, uint32_t layer,
-			 const struct ql_error *why)
+static void all_stop(struct work *w, uint32_t layer, const struct ql_error *why)
 {
 	(void)pthread_mutex_lock(&w->lock);
 	if (w->error == 0) {
@@ -172,6 +193,40 @@ static void layer_failed(struct work *w, uint32_t layer,
 		ql_compose_cancel(w->run->composes[i]);
 }
 
+/* The images that have the layer fail; the first reason counts. */
+static void images_fail(struct work *w, uint32_t layer,
+			const struct ql_error *why)
+{
+	const uint64_t *images = w->run->plan.layers[layer].images;
+
+	(void)pthread_mutex_lock(&w->lock);
+	for (uint32_t i = 0; i < w->run->inputs.n_good; i++) {
+		struct ql_error *own = &w->run->failures[i];
+
+		if (!ql_bits_has(images, i) || own->code != 0)
+			continue;
+		*own = *why;
+		(void)ql_error_prefix(own, "%s: layer %u",
+				      w->run->inputs.list[i].ref->name,
+				      layer + 1);
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+/* Has it an image left? */
+static bool layer_needed(struct work *w, uint32_t layer)
+{
+	const uint64_t *images = w->run->plan.layers[layer].images;
+	bool needed = false;
+
+	(void)pthread_mutex_lock(&w->lock);
+	for (uint32_t i = 0; i < w->run->inputs.n_good && !needed; i++)
+		needed = ql_bits_has(images, i) &&
+			 w->run->failures[i].code == 0;
+	(void)pthread_mutex_unlock(&w->lock);
+	return needed;
+}
+
 static void layer_finished(struct work *w)
 {
 	const struct ql_refactor_options *o = w->run->options;
@@ -184,27 +239,36 @@ static void layer_finished(struct work *w)
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
+static void layer_work(struct work *w, uint32_t layer)
+{
+	struct ql_error why = QL_ERROR_INIT;
+	bool sent = false;
+	int r = layer_needed(w, layer) ? layer_do(w->run, layer, &sent, &why)
+				       : 0;
+
+	if (r < 0 && why.code == 0)
+		(void)ql_error_errno(&why, r, "failed");
+	if (r < 0 && sent)
+		images_fail(w, layer, &why);
+	else if (r < 0)
+		all_stop(w, layer, &why);
+	else
+		layer_finished(w);
+}
+
 static void *worker(void *arg)
 {
 	struct work *w = arg;
 
 	while (!atomic_load(&w->stop)) {
-		struct ql_error why = QL_ERROR_INIT;
 		uint32_t at;
-		int r;
 
 		(void)pthread_mutex_lock(&w->lock);
 		at = w->next < w->run->plan.n_layers ? w->next++ : UINT32_MAX;
 		(void)pthread_mutex_unlock(&w->lock);
 		if (at == UINT32_MAX)
 			break;
-		r = layer_do(w->run, w->order[at], &why);
-		if (r < 0 && why.code == 0)
-			(void)ql_error_errno(&why, r, "failed");
-		if (r < 0)
-			layer_failed(w, w->order[at], &why);
-		else
-			layer_finished(w);
+		layer_work(w, w->order[at]);
 	}
 	return NULL;
 }

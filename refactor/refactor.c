@@ -73,7 +73,8 @@ static int work_begin(struct ql_run *run, struct ql_error *err)
 	run->composes = calloc(n + 1UL, sizeof(struct ql_compose *));
 	run->blobs = calloc(run->plan.n_layers + 1UL, sizeof(struct ql_blob *));
 	run->there = calloc(run->plan.n_layers + 1UL, sizeof(*run->there));
-	if (!run->composes || !run->blobs || !run->there)
+	run->failures = calloc(n + 1UL, sizeof(*run->failures));
+	if (!run->composes || !run->blobs || !run->there || !run->failures)
 		return ql_error_nomem(err);
 	for (uint32_t i = 0; i < n && r == 0; i++) {
 		r = ql_compose_open(&run->inputs.list[i].dest, &run->push,
@@ -92,8 +93,12 @@ static int images_put(struct ql_run *run, struct ql_refactor_result *res,
 	for (uint32_t i = 0; i < run->inputs.n_good; i++) {
 		struct ql_refactor_image *image = &res->images[i];
 		struct ql_error why = QL_ERROR_INIT;
-		int r = ql_imagework_run(run, i, image, &why);
+		int r = run->failures[i].code;
 
+		if (r < 0)
+			why = run->failures[i];
+		else
+			r = ql_imagework_run(run, i, image, &why);
 		/* Also where it failed: its layers are there. */
 		image->bytes_sent = ql_compose_sent(run->composes[i]);
 		res->bytes_sent += image->bytes_sent;
@@ -118,14 +123,14 @@ static int run_all(struct ql_run *run, const struct ql_ref *refs, uint32_t n,
 	_cleanup_close_ int lock = -1;
 	int r = options_take(run, err);
 
+	/* Nothing that is read may be removed before it is written. */
+	if (r == 0)
+		r = ql_store_lock(run->store, false, &lock, err);
 	if (r == 0)
 		r = ql_inputs_read(run->store, refs, n, to, run->options,
 				   &run->inputs, err);
 	if (r == 0 && run->options->again)
 		r = ql_earlier_read(run, err);
-	/* Nothing that is read below may be removed meanwhile. */
-	if (r == 0)
-		r = ql_store_lock(run->store, false, &lock, err);
 	if (r == 0)
 		r = plan_make(run, err);
 	if (r == 0 && !run->options->dry_run && run->inputs.n_good > 0) {
@@ -150,6 +155,7 @@ static void run_release(struct ql_run *run)
 			ql_blob_free(run->blobs[l]);
 	free(run->blobs);
 	free(run->there);
+	free(run->failures);
 	ql_proof_free(run->proof);
 	ql_plan_release(&run->plan);
 	ql_inventory_release(&run->inv);

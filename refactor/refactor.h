@@ -118,6 +118,9 @@ struct ql_refactor_result {
 	uint32_t layers_before; /* each once, as all of these */
 	uint64_t blobs_before, blobs_after;
 	uint64_t content_before, content_after;
+	/* The store does not know the layers of an image that came by a start
+	 * blob: content_before and redundant_before are too low. */
+	bool before_unknown;
 	/* Content, each file (path, attributes, bytes) once: no set of layers
 	 * can have less. */
 	uint64_t bound;

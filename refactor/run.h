@@ -39,6 +39,7 @@ struct ql_run {
 	struct ql_blob **blobs;	      /* for each layer; a kept one's is
 				       * borrowed of earlier */
 	bool *there;		      /* for each layer */
+	struct ql_error *failures;    /* for each image; of its layers */
 };
 
 /* ---- earlier.c ---- */
@@ -49,7 +50,8 @@ void ql_earlier_release(struct ql_earlier *earlier);
 
 /* ---- layerwork.c ---- */
 
-/* Writes, uploads and reads back all layers.  -ECANCELED never. */
+/* Writes, uploads and reads back all layers; those that fail leave why in the
+ * failures of their images.  Negative: the destination takes no more. */
 int ql_layerwork_run(struct ql_run *run, struct ql_error *err);
 
 /* ---- imagework.c ---- */

@@ -68,17 +68,18 @@ static json_t *result_json(const struct ql_refactor_result *res, double seconds)
 	for (uint32_t i = 0; i < res->n_layers; i++)
 		(void)json_array_append_new(layers, layer_json(&res->layers[i],
 							       res->dry_run));
-	return json_pack(
-		"{s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}",
-		"images", images, "layers", layers, "dry_run", res->dry_run,
-		"layers_before", (json_int_t)res->layers_before,
-		"registry_before", (json_int_t)res->blobs_before,
-		"registry_after", (json_int_t)res->blobs_after,
-		"content_before", (json_int_t)res->content_before,
-		"content_after", (json_int_t)res->content_after,
-		"content_bound", (json_int_t)res->bound, "content_input",
-		(json_int_t)res->input, "bytes_sent",
-		(json_int_t)res->bytes_sent, "seconds", seconds);
+	return json_pack("{s:o, s:o, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, "
+			 "s:I, s:I, s:f}",
+			 "images", images, "layers", layers, "dry_run",
+			 res->dry_run, "before_unknown", res->before_unknown,
+			 "layers_before", (json_int_t)res->layers_before,
+			 "registry_before", (json_int_t)res->blobs_before,
+			 "registry_after", (json_int_t)res->blobs_after,
+			 "content_before", (json_int_t)res->content_before,
+			 "content_after", (json_int_t)res->content_after,
+			 "content_bound", (json_int_t)res->bound,
+			 "content_input", (json_int_t)res->input, "bytes_sent",
+			 (json_int_t)res->bytes_sent, "seconds", seconds);
 }
 
 /* ---- the table ---- */
@@ -158,6 +159,9 @@ static void sums_print(const struct ql_refactor_result *res, double seconds)
 		     ql_human_bytes(res->content_after, a),
 		     ql_human_bytes(res->content_before, b),
 		     ql_human_bytes(res->bound, c));
+	if (res->before_unknown)
+		(void)printf("not all is known of what was before: images "
+			     "came by a start blob\n");
 	(void)printf("redundant: %s, %s before", ql_human_bytes(after, a),
 		     ql_human_bytes(before, b));
 	if (after > 0)
@@ -337,11 +341,11 @@ int ql_cmd_refactor(const struct ql_cli *cli, struct ql_error *err)
 		options.arg = &terminal;
 	}
 	r = refactor(cli, &options, &res, err);
-	if (r == 0 && cli->picture)
-		r = picture_write(cli->picture, &res, err);
 	if (r == 0)
 		r = result_print(cli, &res, (double)(ql_now_ns() - start) / 1e9,
 				 err);
+	if (r == 0 && cli->picture)
+		r = picture_write(cli->picture, &res, err);
 	if (r < 0)
 		return r;
 	return res.n_failed > 0 ? QL_EXIT_FAILED : QL_EXIT_OK;
