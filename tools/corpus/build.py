@@ -322,3 +322,10 @@ class Builder:
     def drop(self, image):
         for _, key in self.layers(image):
             remove(os.path.join(self.cache, "steps", key))
+
+    def prune(self, images):
+        """Removes the folders of steps that none of these images has."""
+        kept = {key for image in images for key in image.keys}
+        top = os.path.join(self.cache, "steps")
+        for name in set(os.listdir(top)) - kept:
+            remove(os.path.join(top, name))
