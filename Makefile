@@ -39,15 +39,15 @@ CFLAGS += -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SAN)
 LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 
 AGENT_SRC := fs/quicklayerd.c
-LIB_SRC := $(filter-out $(AGENT_SRC),$(wildcard store/base/*.c store/*.c \
-	fetch/*.c refactor/*.c fs/*.c))
+LIB_SRC := $(filter-out $(AGENT_SRC),$(wildcard store/base/*.c store/cache/*.c \
+	store/*.c fetch/*.c refactor/*.c fs/*.c tools/cachesim/*.c))
 CLI_SRC := $(wildcard tools/*.c)
 UNIT_SRC := $(wildcard tests/unit/test-*.c)
 LAB_SRC := $(wildcard tests/lab/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
 ALL_SRC := $(LIB_SRC) $(AGENT_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
-HEADERS := $(wildcard store/base/*.h store/*.h fetch/*.h refactor/*.h fs/*.h \
-	tools/*.h tests/*/*.h)
+HEADERS := $(wildcard store/base/*.h store/cache/*.h store/*.h fetch/*.h \
+	refactor/*.h fs/*.h tools/*.h tools/cachesim/*.h tests/*/*.h)
 SCRIPTS := .ci/run $(wildcard tools/*.sh tools/*/*.sh tools/*/*/*.sh \
 	tests/lab/*.sh \
 	tests/e2e/*.sh tests/e2e/*.t tests/e2e/run tests/fuzz/*.sh tools/completion/*)
@@ -71,6 +71,7 @@ all: $(B)/quicklayer $(B)/quicklayerd ## build the programs into build/
 NO_FLAGS := help clean distclean house
 ifneq ($(filter-out $(NO_FLAGS),$(or $(MAKECMDGOALS),all)),)
 include $(DEPS)/flags.mk
+DEP_LIBS += -lm
 endif
 
 $(DEPS)/flags.mk: $(DEPS)/.stamp Makefile
@@ -228,6 +229,9 @@ bench-lazy: all $(LAB_BIN) | setup-bench ## cold starts over slow links against 
 bench-agent-rss: all | setup-bench ## the agent's memory with ten large images
 	$(Q)B=$(B) tests/lab/bench-agent-rss.sh
 
+bench-cache: all | setup-bench ## cache policies over generated traces
+	$(Q)B=$(B) tests/lab/bench-cache.sh
+
 bench-fs: bench-fs-after-pull
 bench-fs-after-pull: $(if $(filter bench,$(MAKECMDGOALS)),bench-pull)
 
@@ -268,6 +272,6 @@ help: ## this list
 
 .PHONY: all test unit fuzz-replay e2e asan tsan fuzz fuzz-run cover lint house \
 	format-check format tidy cppcheck shellcheck manlint bench bench-pull \
-	bench-fs bench-fs-after-pull bench-lazy bench-agent-rss demo install deb clean distclean help
+	bench-fs bench-fs-after-pull bench-lazy bench-agent-rss bench-cache demo install deb clean distclean help
 .DELETE_ON_ERROR:
 .SECONDARY:

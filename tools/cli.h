@@ -44,6 +44,10 @@ struct ql_cli {
 	const char *max_layers;
 	const char *relax;
 	const char *picture;
+	const char *policy;
+	const char *budget;
+	const char *plot;
+	const char *bandwidth;
 	bool incremental;
 	bool dry_run;
 	bool recursive;
@@ -168,6 +172,7 @@ int ql_cmd_pin(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_unpin(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_status(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_diff(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_cachesim(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err);
 
 #endif

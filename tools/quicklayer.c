@@ -54,6 +54,8 @@ static const struct ql_command commands[] = {
 	  2, 2, ql_cmd_push, false },
 	{ "refactor", "IMAGE...", "make images that share what they have alike",
 	  "roFvKMXIDVnphcqj", 1, -1, ql_cmd_refactor, false },
+	{ "cachesim", "TRACE", "replay a trace of pulls through cache policies",
+	  "yBQOj", 1, 1, ql_cmd_cachesim, false },
 	{ "fsck", "", "check the store against its digests", "rj", 0, 0,
 	  ql_cmd_fsck, false },
 };

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Events through a policy, and what that gives. */
+#include "tools/cachesim/cachesim.h"
+
+#include <errno.h>
+#include <string.h>
+
+bool ql_sim_peer_has(const struct ql_sim_links *links, uint64_t id)
+{
+	/* Other bits than those that place it in tables. */
+	return ((id >> 40) * 2654435761U >> 8) % 100 < links->share;
+}
+
+uint64_t ql_sim_cost(const struct ql_sim_links *links, uint64_t id,
+		     uint64_t bytes)
+{
+	double rate = ql_sim_peer_has(links, id) ? links->peer
+						 : links->registry;
+	double ns = (double)bytes * 8000 / rate;
+
+	return ns < 1e18 ? (uint64_t)ns : (uint64_t)1e18;
+}
+
+static void count(struct ql_sim_result *res, const struct ql_sim_links *links,
+		  const struct ql_cache_request *req, bool hit)
+{
+	res->requests++;
+	res->bytes += req->size;
+	if (hit) {
+		res->hits++;
+		res->hit_bytes += req->size;
+		res->saved_ns += req->cost;
+	} else if (!ql_sim_peer_has(links, req->id)) {
+		res->fetched += req->size;
+	}
+}
+
+static int step(struct ql_cache *c, const struct ql_cache_request *req,
+		const struct ql_sim_links *links, struct ql_sim_result *res,
+		struct ql_error *err)
+{
+	enum ql_cache_result result;
+	uint64_t id;
+	int r = ql_cache_access(c, req, &result, err);
+
+	if (r < 0)
+		return r;
+	while (ql_cache_victim(c, &id)) {
+		ql_cache_evict(c, id);
+		res->evictions++;
+	}
+	count(res, links, req, result == QL_CACHE_HIT);
+	return 0;
+}
+
+/* The clock is read once a batch, or it would be most of what is measured. */
+enum { BATCH = 1024 };
+
+static int replay_batch(struct ql_tracespool *s, struct ql_cache *c,
+			struct ql_cache_request *reqs,
+			const struct ql_sim_links *links,
+			struct ql_sim_result *res, struct ql_error *err)
+{
+	struct ql_trace_event ev;
+	uint64_t begin;
+	size_t n = 0;
+	int r = 1;
+
+	while (n < BATCH && (r = ql_tracespool_next(s, &ev, err)) > 0) {
+		reqs[n] = ev.req;
+		reqs[n].cost = ql_sim_cost(links, ev.req.id, ev.req.size);
+		n++;
+	}
+	if (r < 0)
+		return r;
+	begin = ql_now_ns();
+	for (size_t i = 0; i < n; i++) {
+		r = step(c, &reqs[i], links, res, err);
+		if (r < 0)
+			return r;
+	}
+	res->took_ns += ql_now_ns() - begin;
+	return n > 0;
+}
+
+static int replay(struct ql_tracespool *s, const struct ql_cache_policy *policy,
+		  const struct ql_sim_links *links, struct ql_sim_result *res,
+		  struct ql_error *err)
+{
+	_cleanup_(ql_cache_freep) struct ql_cache *c = NULL;
+	_cleanup_free_ struct ql_cache_request *reqs =
+		calloc(BATCH, sizeof(*reqs));
+	struct ql_cache_stats stats;
+	int r;
+
+	if (!reqs)
+		return ql_error_nomem(err);
+	r = ql_tracespool_rewind(s, err);
+	if (r == 0)
+		r = ql_cache_new(policy, res->budget, &c, err);
+	if (r < 0)
+		return r;
+	do
+		r = replay_batch(s, c, reqs, links, res, err);
+	while (r > 0);
+	ql_cache_stats(c, &stats);
+	res->memory = stats.memory;
+	res->tracked = (uint64_t)stats.here + stats.remembered;
+	return r;
+}
+
+int ql_sim_run(struct ql_tracespool *s, const char *name, uint64_t budget,
+	       const struct ql_sim_links *links, struct ql_sim_result *ret,
+	       struct ql_error *err)
+{
+	const struct ql_cache_policy *policy = ql_cache_policy_find(name);
+	struct ql_sim_result res = { .policy = name, .budget = budget };
+	int r;
+
+	if (policy)
+		r = replay(s, policy, links, &res, err);
+	else if (strcmp(name, QL_SIM_BOUND) == 0)
+		r = ql_sim_belady(s, budget, links, &res, err);
+	else
+		r = ql_error_set(err, -EINVAL, "%s: no such policy", name);
+	if (r == 0)
+		*ret = res;
+	return r;
+}
