@@ -51,7 +51,7 @@ static void assert_valid(const struct small *s, const struct ql_cover *c)
 		assert_int_equal(c->layers[i], 1U << i);
 	for (uint32_t l = 0; l < c->n_layers; l++)
 		for (uint32_t i = 0; i < s->n_images; i++)
-			used[i] += c->layers[l] >> i & 1;
+			used[i] += (uint32_t)(c->layers[l] >> i & 1);
 	for (uint32_t i = 0; i < s->n_images; i++)
 		assert_true(used[i] <= s->limits[i]);
 	for (uint32_t g = 0; g < s->n_groups; g++) {
