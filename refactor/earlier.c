@@ -19,7 +19,7 @@ void ql_earlier_release(struct ql_earlier *e)
 	free(e->list);
 	if (e->store)
 		ql_store_close(e->store);
-	ql_tmpdir_free(e->dir);
+	ql_tmpdir_release(&e->dir);
 	*e = (struct ql_earlier){ 0 };
 }
 
@@ -135,7 +135,7 @@ int ql_earlier_read(struct ql_run *run, struct ql_error *err)
 
 	if (r < 0)
 		return r;
-	root = ql_path_join(e->dir, "earlier");
+	root = ql_path_join(e->dir.path, "earlier");
 	if (!root)
 		return ql_error_nomem(err);
 	r = ql_store_open(root, QL_STORE_WRITE, &e->store, err);

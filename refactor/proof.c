@@ -17,7 +17,7 @@ enum {
 };
 
 struct ql_proof {
-	char *dir;		/* owned */
+	struct ql_tmpdir dir;	/* owned */
 	struct ql_store *store; /* owned */
 	bool stargz;		/* archives have files that are eStargz's */
 };
@@ -32,7 +32,7 @@ int ql_proof_new(const char *tmp_dir, bool stargz, struct ql_proof **ret_proof,
 	if (r < 0)
 		return r;
 	p->stargz = stargz;
-	root = ql_path_join(p->dir, "proof");
+	root = ql_path_join(p->dir.path, "proof");
 	if (!root)
 		return ql_error_nomem(err);
 	r = ql_store_open(root, QL_STORE_WRITE, &p->store, err);
@@ -47,7 +47,7 @@ void ql_proof_free(struct ql_proof *proof)
 		return;
 	if (proof->store)
 		ql_store_close(proof->store);
-	ql_tmpdir_free(proof->dir);
+	ql_tmpdir_release(&proof->dir);
 	free(proof);
 }
 

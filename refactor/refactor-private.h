@@ -142,11 +142,4 @@ int ql_proof_image(struct ql_proof *proof, const struct ql_digest *diff_ids,
 		   unsigned int flags, struct ql_tree **ret_tree,
 		   struct ql_error *err);
 
-/* ---- tmpdir.c ---- */
-
-/* A folder of one's own in dir; owned. */
-int ql_tmpdir_new(const char *dir, char **ret_path, struct ql_error *err);
-/* Removes it with all that is in it, and frees the path. */
-void ql_tmpdir_free(char *path);
-
 #endif

@@ -159,6 +159,9 @@ static void sums_print(const struct ql_refactor_result *res, double seconds)
 		     ql_human_bytes(res->content_after, a),
 		     ql_human_bytes(res->content_before, b),
 		     ql_human_bytes(res->bound, c));
+	if (res->n_failed > 0)
+		(void)printf("what was before includes the images that "
+			     "failed\n");
 	if (res->before_unknown)
 		(void)printf("not all is known of what was before: images "
 			     "came by a start blob\n");
