@@ -232,6 +232,9 @@ bench-agent-rss: all | setup-bench ## the agent's memory with ten large images
 bench-cache: all | setup-bench ## cache policies over generated traces
 	$(Q)B=$(B) tests/lab/bench-cache.sh
 
+bench-refactor: all | setup-bench ## what sharing layers wins over 17 images, and what it takes
+	$(Q)B=$(B) tests/lab/bench-refactor.sh
+
 bench-fs: bench-fs-after-pull
 bench-fs-after-pull: $(if $(filter bench,$(MAKECMDGOALS)),bench-pull)
 
@@ -272,6 +275,6 @@ help: ## this list
 
 .PHONY: all test unit fuzz-replay e2e asan tsan fuzz fuzz-run cover lint house \
 	format-check format tidy cppcheck shellcheck manlint bench bench-pull \
-	bench-fs bench-fs-after-pull bench-lazy bench-agent-rss bench-cache demo install deb clean distclean help
+	bench-fs bench-fs-after-pull bench-lazy bench-refactor bench-agent-rss bench-cache demo install deb clean distclean help
 .DELETE_ON_ERROR:
 .SECONDARY:
