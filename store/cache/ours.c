@@ -153,13 +153,14 @@ static void kin_push(struct ql_cache *c, uint32_t i, uint32_t f)
 	c->e[f].children++;
 }
 
-/* Its pulls since the one that last asked for the layer; the one that is under
- * way has not missed it yet. */
-static uint32_t missed(const struct ql_cache *c, uint32_t i)
+/* Its pulls since the one that last asked for the layer; one that is under way
+ * has not missed it yet. */
+static uint32_t missed(const struct ql_cache *c, uint32_t i, bool under_way)
 {
 	uint32_t pulls = c->e[c->e[i].kin].count - c->e[i].count;
 
-	pulls = pulls > 0 ? pulls - 1 : 0;
+	if (under_way && pulls > 0)
+		pulls--;
 	return pulls < MISSED ? pulls : MISSED - 1;
 }
 
@@ -186,7 +187,7 @@ static void learn_from(struct ql_cache *c, uint32_t i, bool hit)
 	const struct ql_cache_entry *e = &c->e[i];
 
 	if (e->kin && c->e[e->kin].count > e->count)
-		learn(c->state, e->mark & 1, missed(c, i), hit);
+		learn(c->state, e->mark & 1, missed(c, i, true), hit);
 }
 
 /* ---- values ---- */
@@ -199,7 +200,8 @@ static double family_rate(const struct ql_cache *c, uint32_t i)
 	const struct ours *o = c->state;
 	const struct ql_cache_entry *e = &c->e[i];
 	int several = e->mark & SEVERAL;
-	uint32_t m = missed(c, i);
+	/* u[1]: the family whose pull began last. */
+	uint32_t m = missed(c, i, c->e[e->kin].id == c->u[1]);
 
 	return rate(c, e->kin) * o->hits[several][m] / o->trials[several][m];
 }
@@ -278,16 +280,27 @@ static uint32_t family(struct ql_cache *c, uint64_t name, bool make)
 	return f;
 }
 
-static void begin_pull(struct ql_cache *c, uint32_t f)
+static void rekey_kin(struct ql_cache *c, uint32_t f)
 {
 	uint32_t i = c->e[f].kin_next;
 
-	c->e[f].count++;
-	count_use(c, f);
-	ql_list_move(c, f, FAMILIES);
 	for (int n = 0; i && n < KIN_MAX; i = c->e[i].kin_next, n++)
 		if (ql_list_is_here(c->e[i].list))
 			rekey(c, i);
+}
+
+/* Which also ends the one before: what that did without is known now. */
+static void begin_pull(struct ql_cache *c, uint32_t f)
+{
+	uint32_t last = c->u[1] ? ql_cache_find(c, c->u[1]) : 0;
+
+	c->u[1] = c->e[f].id;
+	c->e[f].count++;
+	count_use(c, f);
+	ql_list_move(c, f, FAMILIES);
+	rekey_kin(c, f);
+	if (last && last != f && c->e[last].list == FAMILIES)
+		rekey_kin(c, last);
 }
 
 static void join_family(struct ql_cache *c, uint32_t i, uint32_t f)
