@@ -67,6 +67,7 @@ static void lru_drops_the_oldest(void **state)
 static void lfu_drops_the_rarest(void **state)
 {
 	(void)state;
+	expect("lfu", 3, "aabcd", "acd");
 	expect("lfu", 3, "aabbbccd", "bcd");
 }
 
