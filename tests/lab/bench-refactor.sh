@@ -96,15 +96,15 @@ report_space()
 		(if $a > 0 then "\($b / $a * 100 | round / 100)x" else "all" end),
 		"Layers of an image: \([.images[].layers | length] | max) at most",
 		"",
-		"IMAGE REDUNDANT AFTER RATIO LAYERS COLD-BEFORE COLD-AFTER",
+		"IMAGE\tREDUNDANT\tAFTER\tRATIO\tLAYERS\tCOLD-BEFORE\tCOLD-AFTER",
 		(.images[] | [(.name | split("/")[-1]), (.redundant_before | mb),
 			(.redundant_after | mb), (if .redundant_after > 0 then
 			(.redundant_before / .redundant_after * 100 | round / 100 |
 			tostring) + "x" else "all" end),
 			"\(.source_layers)>\(.layers | length)",
 			(.cold_pull_before | mb), (.cold_pull_after | mb)] |
-			map(gsub(" "; "")) | join(" "))' "$TMP/after.json" |
-		awk 'NF > 6 || /^IMAGE/ { for (i = 1; i <= NF; i++) $i = sprintf("%-16s", $i) } { print }'
+			map(gsub(" "; "")) | join("\t"))' "$TMP/after.json" |
+		awk -F'\t' 'NF > 1 { for (i = 1; i <= NF; i++) $i = sprintf("%-15s", $i) } { print }'
 	echo "Registry (du): $(mb "$before") before, $(mb "$after") after:" \
 		"$(percent $((before - after)) "$before") saved   (bar: 15.5 %);" \
 		"without a limit $(mb "$bound"): $(ratio "$after" "$bound")x of that   (bar: 1.05x)"
