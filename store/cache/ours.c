@@ -229,11 +229,13 @@ static double value(const struct ql_cache *c, uint32_t i)
 static void rekey(struct ql_cache *c, uint32_t i)
 {
 	struct ql_cache_entry *e = &c->e[i];
-	double key = log2(value(c, i) + 1e-30) + (double)c->clock / FRAME;
 
-	ql_heap_set(c, i, key);
-	if (e->holds || (e->children && has(c, STACK)))
+	/* What may not go needs no key: ours_held() gives it one in time. */
+	if (e->holds || (e->children && has(c, STACK))) {
 		ql_heap_take(c, i);
+		return;
+	}
+	ql_heap_set(c, i, log2(value(c, i) + 1e-30) + (double)c->clock / FRAME);
 	ql_cache_changed(c, i);
 }
 
