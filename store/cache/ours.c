@@ -50,7 +50,8 @@ enum {
 	REMEMBER_LEAST = 1024,
 	/* Layers that a pull values anew at once, and a request besides. */
 	KIN_MAX = 64,
-	REFRESH = 2,
+	REFRESH = 1,
+	FORGET = 2, /* at most, for each that goes */
 };
 enum { FAMILY = 1, STACK = 2, COST = 4, SCALES = 8, MEMORY = 16, ALL = 31 };
 
@@ -365,7 +366,7 @@ static uint32_t ours_victim(struct ql_cache *c)
 
 static void forget_families(struct ql_cache *c, uint32_t most)
 {
-	for (int n = 0; n < REFRESH && c->lists[FAMILIES].n > most; n++) {
+	for (int n = 0; n < FORGET && c->lists[FAMILIES].n > most; n++) {
 		uint32_t f = c->lists[FAMILIES].tail;
 
 		if (c->e[f].children) {
@@ -386,7 +387,7 @@ static void ours_evict(struct ql_cache *c, uint32_t i, uint8_t from)
 		ql_cache_forget(c, i);
 	} else {
 		ql_list_push(c, i, GHOSTS);
-		for (int n = 0; n < 2 && c->lists[GHOSTS].n > most; n++) {
+		for (int n = 0; n < FORGET && c->lists[GHOSTS].n > most; n++) {
 			uint32_t last = c->lists[GHOSTS].tail;
 
 			ql_list_take(c, last);
