@@ -22,7 +22,7 @@ from recipe import (Error, FILES, LAYERS, Recipe, copy_words, digest,
                     run_words)
 from run import Locked, remove, run, say, write_whole
 
-VERSION = "corpus 2"
+VERSION = "corpus 3"
 HERE = os.path.dirname(os.path.abspath(__file__))
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STEADY = ["DEBIAN_FRONTEND=noninteractive", "PERL_HASH_SEED=0",

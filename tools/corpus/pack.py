@@ -18,6 +18,8 @@ import stat
 import sys
 import tarfile
 
+import steady
+
 GENERATED = (
     "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
     "var/log/apt/*", "var/log/fontconfig.log", "var/cache/apt/*.bin",
@@ -33,34 +35,27 @@ def is_whiteout(st):
     return stat.S_ISCHR(st.st_mode) and st.st_rdev == 0
 
 
-def remove_generated(top):
+def generated(top):
     for pattern in GENERATED:
-        for path in glob.glob(os.path.join(glob.escape(top), pattern),
-                              recursive=True):
-            if os.path.isdir(path) and not os.path.islink(path):
-                for d, dirs, files in os.walk(path, topdown=False):
-                    for name in files:
-                        os.unlink(os.path.join(d, name))
-                    for name in dirs:
-                        os.rmdir(os.path.join(d, name))
-                os.rmdir(path)
-            elif os.path.lexists(path) and not is_whiteout(os.lstat(path)):
-                os.unlink(path)     # if not gone by another name
+        yield from glob.glob(os.path.join(glob.escape(top), pattern),
+                             recursive=True)
+    # What Python compiles differs by how often it used which object.
+    for d, dirs, _ in os.walk(top):
+        if "__pycache__" in dirs:
+            yield os.path.join(d, "__pycache__")
 
 
-def fix_shadow(top, epoch):
-    """The day on which a password was last changed is the day of the build."""
-    for name in ("etc/shadow", "etc/shadow-"):
-        path = os.path.join(top, name)
-        if not os.path.isfile(path):
-            continue
-        with open(path) as f:
-            lines = [line.split(":") for line in f]
-        for fields in lines:
-            if len(fields) > 2 and fields[2]:
-                fields[2] = str(epoch // 86400)
-        with open(path, "w") as f:
-            f.writelines(":".join(fields) for fields in lines)
+def remove_generated(top):
+    for path in list(generated(top)):
+        if os.path.isdir(path) and not os.path.islink(path):
+            for d, dirs, files in os.walk(path, topdown=False):
+                for name in files:
+                    os.unlink(os.path.join(d, name))
+                for name in dirs:
+                    os.rmdir(os.path.join(d, name))
+            os.rmdir(path)
+        elif os.path.lexists(path) and not is_whiteout(os.lstat(path)):
+            os.unlink(path)     # if not gone by another name
 
 
 def clamp(top, started, epoch):
@@ -73,7 +68,7 @@ def clamp(top, started, epoch):
 
 def normalize(top, started, epoch):
     remove_generated(top)
-    fix_shadow(top, epoch)
+    steady.make(top, epoch)
     clamp(top, started, epoch)
 
 
