@@ -167,39 +167,49 @@ report_pulls()
 
 # ---- starts ----
 
+# said_NAME IMAGE COMMAND...: what it prints when that runs in it.
+said_podman()
+{
+	lab_podman pull -q --tls-verify=false "$1" >/dev/null 2>&1
+	lab_podman run --rm --network none --entrypoint "" "$@" 2>&1 </dev/null
+	lab_podman rmi -af >/dev/null 2>&1
+}
+
+said_containerd()
+{
+	lab_ctr image pull --plain-http "$1" >/dev/null 2>&1
+	lab_ctr run --rm "$1" "starts-$RANDOM" "${@:2}" 2>&1 </dev/null
+	lab_ctr image rm --sync "$1" >/dev/null 2>&1
+}
+
+# same NAME WHO WAS IS PATTERN
+same()
+{
+	[ "$3" = "$4" ] && grep -qE "$5" <<<"$4" && return 0
+	echo "  $1 by $2: \"$4\", not \"$3\", /$5/" >&2
+	return 1
+}
+
 report_starts()
 {
-	local name command pattern was is_ fine=0 copied=0 ran=0
+	local name command pattern was now fine=0 copied=0 ran=0
 	containerd_wipe
-	while IFS=$'\t' read -r name command pattern; do
+	while IFS=$'\t' read -r name command pattern <&3; do
 		[[ " ${NAMES[*]} " == *" $name "* ]] || continue
 		eval "set -- $command"
-		was=$(lab_podman run --rm --network none --tls-verify=false \
-			--entrypoint "" "$BEFORE/library/$name:1" "$@" 2>&1)
-		is_=$(lab_podman run --rm --network none --tls-verify=false \
-			--entrypoint "" "$AFTER/corpus:$name-1" "$@" 2>&1)
-		if [ "$was" = "$is_" ] && grep -qE "$pattern" <<<"$is_"; then
+		was=$(said_podman "$BEFORE/library/$name:1" "$@")
+		now=$(said_podman "$AFTER/corpus:$name-1" "$@")
+		same "$name" podman "$was" "$now" "$pattern" &&
 			fine=$((fine + 1))
-		else
-			echo "  podman: $name: \"$is_\", not \"$was\"" >&2
-		fi
-		lab_podman rmi -af >/dev/null 2>&1
-		lab_ctr image pull --plain-http "$AFTER/corpus:$name-1" \
-			>/dev/null 2>&1
-		is_=$(lab_ctr run --rm "$AFTER/corpus:$name-1" "q$ran$RANDOM" \
-			"$@" 2>&1)
-		if [ "$was" = "$is_" ]; then
+		now=$(said_containerd "$AFTER/corpus:$name-1" "$@")
+		same "$name" containerd "$was" "$now" "$pattern" &&
 			ran=$((ran + 1))
-		else
-			echo "  containerd: $name: \"$is_\", not \"$was\"" >&2
-		fi
-		lab_ctr image rm --sync "$AFTER/corpus:$name-1" >/dev/null 2>&1
 		skopeo --insecure-policy copy -q --src-tls-verify=false \
-			"docker://$AFTER/corpus:$name-1" "oci:$TMP/copy:$name" &&
-			copied=$((copied + 1))
+			"docker://$AFTER/corpus:$name-1" "oci:$TMP/copy:$name" \
+			</dev/null && copied=$((copied + 1))
 		rm -rf "$TMP/copy"
-		echo "  $name: $is_" >&2
-	done < <("$CORPUS" --starts)
+		echo "  $name: $was" >&2
+	done 3< <("$CORPUS" --starts)
 	containerd_end
 	echo "Start and print what the originals print: podman $fine," \
 		"containerd $ran; copied by skopeo $copied; of ${#NAMES[@]}"
