@@ -80,6 +80,12 @@ void ql_options_help(const struct ql_command *cmd);
  * 0.  -EINVAL, naming it. */
 int ql_number_parse(const char *option, const char *text, uint64_t min,
 		    uint64_t max, uint64_t *ret, struct ql_error *err);
+/* What push and refactor both take; the rest of *ret is left.  -EINVAL, naming
+ * what is wrong. */
+int ql_push_options_parse(const struct ql_cli *cli, struct ql_push_options *ret,
+			  struct ql_error *err);
+/* How a command was called is wrong: says so; the exit status. */
+int ql_usage(const char *command, const struct ql_error *err);
 
 /* ---- human.c ---- */
 

@@ -94,40 +94,17 @@ static int lines_read(const char *path, struct ql_buf *text,
 static int options_parse(const struct ql_cli *cli,
 			 struct ql_push_options *options, struct ql_error *err)
 {
-	const char *format = cli->format ? cli->format : "zstd:chunked";
-	uint64_t level = 0;
-	uint64_t chunk = 0;
 	uint64_t jobs = 0;
-	int r = ql_push_format_parse(format, &options->format, err);
+	int r = ql_push_options_parse(cli, options, err);
 
-	if (r == 0)
-		r = ql_number_parse("level", cli->level, 1,
-				    options->format == QL_PUSH_ZSTD_CHUNKED ? 19
-									    : 9,
-				    &level, err);
-	if (r == 0)
-		r = ql_number_parse("chunk-size", cli->chunk_size, 4 << 10,
-				    16 << 20, &chunk, err);
 	if (r == 0)
 		r = ql_number_parse("parallel", cli->parallel, 1, 16, &jobs,
 				    err);
 	if (r == 0 && cli->first && options->format != QL_PUSH_ESTARGZ)
 		r = ql_error_set(err, -EINVAL,
 				 "--first is for --format estargz");
-	options->level = (int)level;
-	options->chunk_size = (uint32_t)chunk;
 	options->jobs = (unsigned int)jobs;
 	return r;
-}
-
-/* How it was called is wrong: an exit status, with the message. */
-static int usage(const struct ql_error *err)
-{
-	(void)fprintf(stderr,
-		      "quicklayer: push: %s; see quicklayer push "
-		      "--help\n",
-		      err->text);
-	return QL_EXIT_USAGE;
 }
 
 static int push(const struct ql_cli *cli, struct ql_push_options *options,
@@ -151,11 +128,7 @@ int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
 	_cleanup_free_ const char **first = NULL;
 	_cleanup_ref_ struct ql_ref from = { 0 };
 	_cleanup_ref_ struct ql_ref to = { 0 };
-	struct ql_push_options options = {
-		.platform = cli->platform,
-		.plain_http = cli->plain_http,
-		.config_dir = cli->config_dir,
-	};
+	struct ql_push_options options = { 0 };
 	_cleanup_(ql_store_closep) struct ql_store *store = NULL;
 	uint64_t start = ql_now_ns();
 	char text[QL_DIGEST_TEXT + 1];
@@ -163,7 +136,7 @@ int ql_cmd_push(const struct ql_cli *cli, struct ql_error *err)
 	int r = options_parse(cli, &options, err);
 
 	if (r < 0)
-		return usage(err);
+		return ql_usage("push", err);
 	/* Without a store it is pushed without what the store would know. */
 	if (ql_store_open(cli->root, QL_STORE_READ, &store, NULL) == 0) {
 		ql_store_close(store);

@@ -203,21 +203,10 @@ static void on_progress(enum ql_refactor_step step, uint32_t done, uint32_t of,
 		(void)fprintf(stderr, "%u %s\n", done, what[step]);
 }
 
-/* How it was called is wrong: an exit status, with the message. */
-static int usage(const struct ql_error *err)
-{
-	(void)fprintf(stderr,
-		      "quicklayer: refactor: %s; see quicklayer refactor "
-		      "--help\n",
-		      err->text);
-	return QL_EXIT_USAGE;
-}
-
 static int options_parse(const struct ql_cli *cli,
 			 struct ql_refactor_options *o, struct ql_error *err)
 {
-	const char *format = cli->format ? cli->format : "zstd:chunked";
-	uint64_t level = 0, chunk = 0, jobs = 0, layers = 0;
+	uint64_t jobs = 0, layers = 0;
 	int r = 0;
 
 	if (!cli->to)
@@ -227,25 +216,13 @@ static int options_parse(const struct ql_cli *cli,
 				 "--relax %s: only mtime can be relaxed",
 				 cli->relax);
 	if (r == 0)
-		r = ql_push_format_parse(format, &o->push.format, err);
-	if (r == 0)
-		r = ql_number_parse("level", cli->level, 1,
-				    o->push.format == QL_PUSH_ZSTD_CHUNKED ? 19
-									   : 9,
-				    &level, err);
-	if (r == 0)
-		r = ql_number_parse("chunk-size", cli->chunk_size, 4 << 10,
-				    16 << 20, &chunk, err);
+		r = ql_push_options_parse(cli, &o->push, err);
 	if (r == 0)
 		r = ql_number_parse("parallel", cli->parallel, 1, 64, &jobs,
 				    err);
 	if (r == 0)
 		r = ql_number_parse("max-layers", cli->max_layers, 1,
 				    QL_IMAGE_LAYERS_MAX, &layers, err);
-	o->push.level = (int)level;
-	o->push.chunk_size = (uint32_t)chunk;
-	o->push.plain_http = cli->plain_http;
-	o->push.config_dir = cli->config_dir;
 	o->platform = cli->platform;
 	o->jobs = (unsigned int)jobs;
 	o->max_layers = (uint32_t)layers;
@@ -338,7 +315,7 @@ int ql_cmd_refactor(const struct ql_cli *cli, struct ql_error *err)
 	int r = options_parse(cli, &options, err);
 
 	if (r < 0)
-		return usage(err);
+		return ql_usage("refactor", err);
 	if (!cli->quiet && !cli->json) {
 		options.progress = on_progress;
 		options.arg = &terminal;

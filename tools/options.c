@@ -276,3 +276,34 @@ int ql_number_parse(const char *option, const char *text, uint64_t min,
 	*ret = n;
 	return 0;
 }
+
+int ql_push_options_parse(const struct ql_cli *cli, struct ql_push_options *ret,
+			  struct ql_error *err)
+{
+	const char *format = cli->format ? cli->format : "zstd:chunked";
+	uint64_t level = 0;
+	uint64_t chunk = 0;
+	int r = ql_push_format_parse(format, &ret->format, err);
+
+	if (r == 0)
+		r = ql_number_parse("level", cli->level, 1,
+				    ret->format == QL_PUSH_ZSTD_CHUNKED ? 19
+									: 9,
+				    &level, err);
+	if (r == 0)
+		r = ql_number_parse("chunk-size", cli->chunk_size, 4 << 10,
+				    16 << 20, &chunk, err);
+	ret->level = (int)level;
+	ret->chunk_size = (uint32_t)chunk;
+	ret->platform = cli->platform;
+	ret->plain_http = cli->plain_http;
+	ret->config_dir = cli->config_dir;
+	return r;
+}
+
+int ql_usage(const char *command, const struct ql_error *err)
+{
+	(void)fprintf(stderr, "quicklayer: %s: %s; see quicklayer %s --help\n",
+		      command, err->text, command);
+	return QL_EXIT_USAGE;
+}
