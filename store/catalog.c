@@ -3,13 +3,18 @@
  * The catalogue: one LMDB environment in catalog/, one named database a
  * table.  Integers are little-endian; a digest is its 32 bytes.
  *
- *   meta     "format"            -> u32 format version (this file: 2)
+ *   meta     "format"            -> u32 format version (this file: 3)
+ *            "evictions"         -> u64 that were begun (keepevict.c)
  *   names    image name (UTF-8)  -> manifest digest
  *   images   manifest digest     -> image record   (record.c)
  *   layers   diff ID             -> layer record   (record.c)
  *   objects  object digest       -> object record  (record.c)
  *   blobs    blob digest         -> repositories that have it (blobs.c)
  *   partials object digest       -> what is there of it (partial.c)
+ *   packed   blob digest         -> what is there of it (packed.c)
+ *   cache    u64 id, "head"      -> the policy's state (keepstate.c)
+ *   evicting what and digest     -> what is about to go (keepevict.c)
+ *   promises manifest digest     -> until when it stays (keephold.c)
  *
  * Invariants, kept by writing everything that belongs together in one
  * transaction: a layer's record is there only when its tree and (unless it is
@@ -29,8 +34,8 @@
 #include <sys/stat.h>
 
 enum {
-	CATALOG_FORMAT = 2,
-	CATALOG_FORMAT_UPGRADED = 1, /* lacks flags and tables, that is all */
+	CATALOG_FORMAT = 3,
+	CATALOG_FORMAT_OLDEST = 1, /* they lack flags and tables, that is all */
 	CATALOG_READERS = 1024,
 	CATALOG_SPARE = 1 << 20, /* bytes */
 };
@@ -40,7 +45,9 @@ static const char *const table_names[QL_TABLES] = {
 	[QL_TABLE_META] = "meta",	  [QL_TABLE_NAMES] = "names",
 	[QL_TABLE_IMAGES] = "images",	  [QL_TABLE_LAYERS] = "layers",
 	[QL_TABLE_OBJECTS] = "objects",	  [QL_TABLE_BLOBS] = "blobs",
-	[QL_TABLE_PARTIALS] = "partials",
+	[QL_TABLE_PARTIALS] = "partials", [QL_TABLE_PACKED] = "packed",
+	[QL_TABLE_CACHE] = "cache",	  [QL_TABLE_EVICTING] = "evicting",
+	[QL_TABLE_PROMISES] = "promises",
 };
 
 struct ql_catalog {
@@ -128,7 +135,8 @@ static int catalog_check_format(struct ql_catalog *catalog, MDB_txn *txn,
 
 	if (r < 0 || format == CATALOG_FORMAT)
 		return r;
-	if (format == 0 || format == CATALOG_FORMAT_UPGRADED)
+	if (format == 0 ||
+	    (format >= CATALOG_FORMAT_OLDEST && format < CATALOG_FORMAT))
 		return write ? catalog_put_format(catalog, txn, err) : -ENOENT;
 	return ql_error_set(err, -EPROTONOSUPPORT,
 			    "catalogue: the store has format %u, this "

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The catalogue's values (format 2; little-endian; a digest is 32 bytes):
+ * The catalogue's values (format 3; little-endian; a digest is 32 bytes):
  *
  *   object  u64 size, u32 refs
  *   layer   blob digest, u64 blob_size, u64 tar_size, u64 entries,

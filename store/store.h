@@ -23,6 +23,7 @@
 #include <sys/types.h>
 
 #include "store/base/base.h"
+#include "store/keep.h"
 #include "store/tarcut.h"
 #include "store/tarwrite.h"
 #include "store/toc.h"

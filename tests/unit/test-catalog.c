@@ -17,7 +17,7 @@
 
 static void an_unknown_format_is_refused(void **state)
 {
-	static const char formats[][5] = { "\3\0\0\0", "\0\0\0\0", "\1\0\0\1" };
+	static const char formats[][5] = { "\4\0\0\0", "\0\0\0\0", "\1\0\0\1" };
 	_cleanup_lab_ struct lab lab;
 	struct ql_store *other = NULL;
 	struct ql_txn *txn;
@@ -41,7 +41,7 @@ static void an_unknown_format_is_refused(void **state)
 						       &other, &lab.err),
 					 -EPROTONOSUPPORT);
 			assert_non_null(strstr(lab.err.text,
-					       "this program knows format 2"));
+					       "this program knows format 3"));
 			assert_null(other);
 		}
 		lab_release(&lab);
@@ -49,16 +49,15 @@ static void an_unknown_format_is_refused(void **state)
 	}
 }
 
-static void the_format_before_is_upgraded(void **state)
+static void upgrade(const char format[4])
 {
 	_cleanup_lab_ struct lab lab;
 	struct ql_store *other = NULL;
 	struct ql_txn *txn;
 
-	(void)state;
 	lab_init(&lab);
 	tarball_must(ql_txn_begin(lab.store->catalog, true, &txn, NULL) == 0);
-	tarball_must(ql_txn_put(txn, QL_TABLE_META, "format", 6, "\1\0\0\0", 4,
+	tarball_must(ql_txn_put(txn, QL_TABLE_META, "format", 6, format, 4,
 				NULL) == 0);
 	tarball_must(ql_txn_commit(txn, NULL) == 0);
 	ql_store_close(lab.store);
@@ -75,6 +74,13 @@ static void the_format_before_is_upgraded(void **state)
 				 0);
 		ql_store_close(other);
 	}
+}
+
+static void formats_before_are_upgraded(void **state)
+{
+	(void)state;
+	upgrade("\1\0\0");
+	upgrade("\2\0\0");
 }
 
 static void no_store_is_made_by_reading(void **state)
@@ -342,7 +348,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_unknown_format_is_refused),
-		cmocka_unit_test(the_format_before_is_upgraded),
+		cmocka_unit_test(formats_before_are_upgraded),
 		cmocka_unit_test(no_store_is_made_by_reading),
 		cmocka_unit_test(nobody_else_reads_what_is_in_a_store),
 		cmocka_unit_test(an_empty_catalogue_is_made_anew),
