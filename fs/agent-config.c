@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The agent's configuration: YAML (libyaml; the one file that includes
- * yaml.h), one mapping of the keys below, of which "fuse" holds a mapping of
- * its own.  An unknown key, a key that comes twice, a value of another type or
- * out of its range are errors, each told with its line, so that a typing error
- * never passes as a default.  Anchors, aliases and tags have no use here and
- * are errors, too: what is read is as large as the file.
+ * yaml.h), one mapping of the keys below, of which "cache" and "fuse" hold
+ * mappings of their own.  An unknown key, a key that comes twice, a value of
+ * another type or out of its range are errors, each told with its line, so that
+ * a typing error never passes as a default.  Anchors, aliases and tags have no
+ * use here and are errors, too: what is read is as large as the file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +26,8 @@ enum type {
 	TYPE_BOOL,
 	TYPE_COUNT,
 	TYPE_RATE,
+	TYPE_SIZE,
+	TYPE_BUDGET,
 	TYPE_DURATION
 };
 
@@ -55,6 +57,11 @@ static const struct key {
 	  3600 * SECOND, "a time from 100ms to 1h, as in 30s" },
 	{ "background_rate", TYPE_RATE, AT(fill.background_rate), 0, UINT64_MAX,
 	  "bytes per second, as in 10MB/s, or unlimited" },
+	{ "cache.budget", TYPE_BUDGET, AT(cache.budget), 0, 0,
+	  "bytes, as in 500MiB, a share of the filesystem, as in 40%, or "
+	  "none" },
+	{ "cache.reserve", TYPE_SIZE, AT(cache.reserve), 0, 0,
+	  "bytes, as in 64MiB" },
 	{ "fuse.threads", TYPE_COUNT, AT(fuse.threads), 1, 64,
 	  "a number from 1 to 64" },
 	{ "fuse.passthrough", TYPE_BOOL, AT(fuse.passthrough), 0, 0,
@@ -123,6 +130,18 @@ static int set_number(const struct key *key, const char *value, void *at)
 	return 0;
 }
 
+/* size: bytes alone, but they may be 0. */
+static int set_budget(const char *value, bool size, void *at)
+{
+	struct ql_budget b = { .kind = QL_BUDGET_BYTES };
+	int r = size ? ql_units_bytes(value, &b.n) : ql_units_budget(value, &b);
+
+	if (r < 0)
+		return -EINVAL;
+	memcpy(at, &b, sizeof(b));
+	return 0;
+}
+
 static int set_bool(const char *value, void *at)
 {
 	bool yes = strcmp(value, "true") == 0;
@@ -148,6 +167,9 @@ static int set_value(const struct key *key, const char *value,
 		return ql_log_level_parse(value, at);
 	case TYPE_BOOL:
 		return set_bool(value, at);
+	case TYPE_SIZE:
+	case TYPE_BUDGET:
+		return set_budget(value, key->type == TYPE_SIZE, at);
 	default:
 		return set_number(key, value, at);
 	}
@@ -162,8 +184,8 @@ struct reading {
 	void *arg;
 	yaml_parser_t parser;
 	bool seen[KEYS];
-	bool seen_section; /* there is one */
-	int error;	   /* the first */
+	bool seen_section[KEYS]; /* by its first key */
+	int error;		 /* the first */
 };
 
 static void finding(struct reading *rd, size_t line, const char *key,
@@ -246,15 +268,16 @@ static int find_key(const char *name)
 	return -1;
 }
 
-static bool is_section(const char *name)
+/* The first key of a section of that name; -1: there is none. */
+static int find_section(const char *name)
 {
 	size_t len = strlen(name);
 
 	for (int i = 0; i < KEYS; i++)
 		if (strncmp(keys[i].name, name, len) == 0 &&
 		    keys[i].name[len] == '.')
-			return true;
-	return false;
+			return i;
+	return -1;
 }
 
 /* dotted: the name has a point of its own, not that of its section. */
@@ -282,19 +305,19 @@ static int read_value(struct reading *rd, const char *section, const char *key)
 {
 	char name[160];
 	yaml_event_t e;
+	int s = *section ? -1 : find_section(key);
 	int r = next(rd, &e);
 
 	if (r < 0)
 		return r;
 	(void)snprintf(name, sizeof(name), "%.64s%s%.64s", section,
 		       *section ? "." : "", key);
-	if (!*section && is_section(key) &&
-	    e.type == YAML_MAPPING_START_EVENT) {
-		if (rd->seen_section)
+	if (s >= 0 && e.type == YAML_MAPPING_START_EVENT) {
+		if (rd->seen_section[s])
 			finding(rd, e.start_mark.line, key, "is there twice");
-		rd->seen_section = true;
+		rd->seen_section[s] = true;
 		r = read_mapping(rd, key);
-	} else if (!*section && is_section(key)) {
+	} else if (s >= 0) {
 		finding(rd, e.start_mark.line, key, "a mapping is wanted");
 		r = starts(&e) ? skip(rd) : 0;
 	} else {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sizes, rates and times as people write them: a decimal number, an optional
- * space, a unit.  A fraction is taken to a whole number of bytes or
+ * Sizes, shares, rates and times as people write them: a decimal number, an
+ * optional space, a unit.  A fraction is taken to a whole number of bytes or
  * nanoseconds, downwards.
  */
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
-#include "fs/agent.h"
+#include "fs/fs.h"
 
 struct unit {
 	const char *name;
@@ -16,6 +16,7 @@ struct unit {
 };
 
 enum { DIGITS_MAX = 9 }; /* behind the point */
+enum { ALL = 1000000 };	 /* in parts of a share */
 
 /* value * factor + fraction / 10^digits * factor */
 static int scale(uint64_t value, uint64_t fraction, unsigned int digits,
@@ -117,8 +118,45 @@ int ql_units_duration(const char *text, uint64_t *ret_ns)
 		{ "m", 60 * (uint64_t)1000000000 },
 		{ "min", 60 * (uint64_t)1000000000 },
 		{ "h", 3600 * (uint64_t)1000000000 },
+		{ "d", 86400 * (uint64_t)1000000000 },
 		{ NULL, 0 },
 	};
 
 	return parse(text, units, ret_ns);
+}
+
+int ql_units_budget(const char *text, struct ql_budget *ret_budget)
+{
+	static const struct unit share[] = {
+		{ "%", ALL / 100 },
+		{ NULL, 0 },
+	};
+	struct ql_budget b = { .kind = QL_BUDGET_NONE };
+	int r;
+
+	if (strcmp(text, "none") == 0) {
+		*ret_budget = b;
+		return 0;
+	}
+	b.kind = QL_BUDGET_SHARE;
+	r = parse(text, share, &b.n);
+	if (r == -EINVAL) {
+		b.kind = QL_BUDGET_BYTES;
+		r = ql_units_bytes(text, &b.n);
+	}
+	if (r < 0)
+		return r;
+	if (b.n == 0 || (b.kind == QL_BUDGET_SHARE && b.n > ALL))
+		return -ERANGE;
+	*ret_budget = b;
+	return 0;
+}
+
+uint64_t ql_budget_bytes(const struct ql_budget *budget, uint64_t size)
+{
+	if (budget->kind == QL_BUDGET_BYTES)
+		return budget->n;
+	if (budget->kind != QL_BUDGET_SHARE)
+		return 0;
+	return (uint64_t)((unsigned __int128)size * budget->n / ALL);
 }

@@ -16,16 +16,6 @@
 #include "fs/fs.h"
 #include "fs/grow.h"
 
-/* ---- agent-units.c ---- */
-
-/* "512", "10MB", "1.5 GiB"; powers of 1000 or, with an i, of 1024.  -EINVAL,
- * -ERANGE. */
-int ql_units_bytes(const char *text, uint64_t *ret_bytes);
-/* The same, and "/s" behind it; "unlimited" is UINT64_MAX. */
-int ql_units_rate(const char *text, uint64_t *ret_bytes_per_second);
-/* "250ms", "30s", "5m", "2h"; a number alone is seconds.  Into ns. */
-int ql_units_duration(const char *text, uint64_t *ret_ns);
-
 /* ---- agent-config.c ---- */
 
 struct ql_agent_config {
@@ -47,6 +37,11 @@ struct ql_agent_config {
 		uint64_t background_rate; /* bytes/s; UINT64_MAX: no limit */
 		uint64_t connections;	  /* at once */
 	} fill;
+	/* What the store may take; where it is not said, as is recorded. */
+	struct {
+		struct ql_budget budget;
+		struct ql_budget reserve; /* bytes alone */
+	} cache;
 };
 
 void ql_agent_config_init(struct ql_agent_config *config); /* the defaults */

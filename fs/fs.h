@@ -60,6 +60,31 @@ int ql_umount(const char *dir, bool lazy, struct ql_error *err);
 typedef int ql_mount_fn(const char *dir, const char *source, void *arg);
 int ql_mount_each(ql_mount_fn *fn, void *arg, struct ql_error *err);
 
+/* ---- agent-units.c: sizes, rates and times as people write them ---- */
+
+/* "512", "10MB", "1.5 GiB"; powers of 1000 or, with an i, of 1024.  -EINVAL,
+ * -ERANGE. */
+int ql_units_bytes(const char *text, uint64_t *ret_bytes);
+/* The same, and "/s" behind it; "unlimited" is UINT64_MAX. */
+int ql_units_rate(const char *text, uint64_t *ret_bytes_per_second);
+/* "250ms", "30s", "5m", "2h", "7d"; a number alone is seconds.  Into ns. */
+int ql_units_duration(const char *text, uint64_t *ret_ns);
+
+/* How much a store may take. */
+struct ql_budget {
+	enum {
+		QL_BUDGET_UNSAID, /* as it was */
+		QL_BUDGET_NONE,	  /* all of the filesystem */
+		QL_BUDGET_BYTES,
+		QL_BUDGET_SHARE
+	} kind;
+	uint64_t n; /* bytes; of a share: millionths of the filesystem */
+};
+/* "none", "500MiB", "40%".  -EINVAL; -ERANGE: nothing, or more than all. */
+int ql_units_budget(const char *text, struct ql_budget *ret_budget);
+/* In bytes, on a filesystem of that size; 0: none. */
+uint64_t ql_budget_bytes(const struct ql_budget *budget, uint64_t size);
+
 /* ---- documents.c: what is known, as JSON ---- */
 
 /* Each is what --json prints and what the agent answers; the caller's to

@@ -72,6 +72,8 @@ static void nothing_is_the_defaults(void **state)
 	assert_true(config.fuse.passthrough);
 	assert_int_equal(config.fill.read_timeout, 30000000000);
 	assert_true(config.fill.background_rate == UINT64_MAX);
+	assert_int_equal(config.cache.budget.kind, QL_BUDGET_UNSAID);
+	assert_int_equal(config.cache.reserve.kind, QL_BUDGET_UNSAID);
 }
 
 static void every_key_is_taken(void **state)
@@ -81,6 +83,7 @@ static void every_key_is_taken(void **state)
 	     "registries: /e\nlog_level: debug\nmax_parallel_downloads: 7\n"
 	     "max_pulls: 9\nmax_connections: 11\nread_timeout: 250ms\n"
 	     "background_rate: 10MB/s\n"
+	     "cache:\n  budget: 12.5%\n  reserve: 64MiB\n"
 	     "fuse:\n  threads: 5\n  passthrough: false\n");
 	assert_string_equal(config.root, "/r");
 	assert_string_equal(config.socket, "/s");
@@ -95,6 +98,14 @@ static void every_key_is_taken(void **state)
 	assert_int_equal(config.fill.background_rate, 10000000);
 	assert_int_equal(config.fuse.threads, 5);
 	assert_false(config.fuse.passthrough);
+	assert_int_equal(config.cache.budget.kind, QL_BUDGET_SHARE);
+	assert_int_equal(ql_budget_bytes(&config.cache.budget, 800), 100);
+	assert_int_equal(config.cache.reserve.kind, QL_BUDGET_BYTES);
+	assert_int_equal(config.cache.reserve.n, 67108864);
+	good("cache: {reserve: 0, budget: none}");
+	assert_int_equal(config.cache.budget.kind, QL_BUDGET_NONE);
+	assert_int_equal(ql_budget_bytes(&config.cache.budget, 800), 0);
+	assert_int_equal(config.cache.reserve.kind, QL_BUDGET_BYTES);
 }
 
 static void the_example_is_good_and_names_every_key(void **state)
@@ -124,6 +135,8 @@ static void the_example_is_good_and_names_every_key(void **state)
 	assert_int_equal(config.fuse.threads, 4);
 	assert_int_equal(config.max_pulls, 4);
 	assert_int_equal(config.fill.connections, 8);
+	assert_int_equal(config.cache.budget.kind, QL_BUDGET_NONE);
+	assert_int_equal(config.cache.reserve.n, 8388608);
 }
 
 static void what_is_wrong_is_named(void **state)
@@ -160,6 +173,52 @@ static void what_is_wrong_is_named(void **state)
 	bad("- a\n", "f:1: a mapping is wanted\n");
 	bad("just words\n", "f:1: a mapping is wanted\n");
 	bad("[a]: b\n", "f:1: a key that is no word\nf:1: ?: no such key\n");
+}
+
+static void budgets_are_bytes_or_shares(void **state)
+{
+	static const char *const bad_ones[] = {
+		"0",
+		"0%",
+		"-1",
+		"-5%",
+		"101%",
+		"100.1%",
+		"0.00001%",
+		"many",
+		"40 percent",
+		"5%%",
+		"'%'",
+		"''",
+		"18446744073709551616",
+		"1e9",
+		"None",
+		"[1]",
+		"500MiB/s",
+	};
+	struct ql_budget b;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad_ones) / sizeof(bad_ones[0]); i++) {
+		_cleanup_free_ char *text =
+			ql_strf("cache:\n  budget: %s\n", bad_ones[i]);
+
+		bad(text, "f:2: cache.budget: bytes, as in 500MiB, a share of "
+			  "the filesystem, as in 40%, or none is wanted\n");
+	}
+	bad("cache: {reserve: 5%}\n",
+	    "f:1: cache.reserve: bytes, as in 64MiB is wanted\n");
+	bad("cache: {reserve: none}\n",
+	    "f:1: cache.reserve: bytes, as in 64MiB is wanted\n");
+	bad("cache: {size: 1}\n", "f:1: cache.size: no such key\n");
+	bad("cache: 500MiB\n", "f:1: cache: a mapping is wanted\n");
+	bad("cache: {}\nfuse: {}\ncache: {}\n", "f:3: cache: is there twice\n");
+	assert_int_equal(ql_units_budget("100%", &b), 0);
+	assert_int_equal(ql_budget_bytes(&b, UINT64_MAX), UINT64_MAX);
+	assert_int_equal(ql_units_budget("500MiB", &b), 0);
+	assert_int_equal(ql_budget_bytes(&b, 17), 524288000);
+	assert_int_equal(ql_units_budget("0.5 GB", &b), 0);
+	assert_int_equal(ql_budget_bytes(&b, 0), 500000000);
 }
 
 static void all_errors_are_told(void **state)
@@ -234,6 +293,8 @@ static void units_are_what_they_say(void **state)
 	assert_int_equal(n, 1500000000);
 	assert_int_equal(ql_units_duration("2m", &n), 0);
 	assert_int_equal(n, 120000000000);
+	assert_int_equal(ql_units_duration("2d", &n), 0);
+	assert_int_equal(n, 172800000000000);
 	assert_int_equal(ql_units_duration("5 minutes", &n), -EINVAL);
 }
 
@@ -292,6 +353,7 @@ int main(void)
 		cmocka_unit_test(every_key_is_taken),
 		cmocka_unit_test(the_example_is_good_and_names_every_key),
 		cmocka_unit_test(what_is_wrong_is_named),
+		cmocka_unit_test(budgets_are_bytes_or_shares),
 		cmocka_unit_test(all_errors_are_told),
 		cmocka_unit_test(yaml_beyond_plain_values_is_refused),
 		cmocka_unit_test(units_are_what_they_say),
