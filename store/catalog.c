@@ -5,6 +5,7 @@
  *
  *   meta     "format"            -> u32 format version (this file: 3)
  *            "evictions"         -> u64 that were begun (keepevict.c)
+ *            "budget", "reserve" -> u64 bytes (space.c)
  *   names    image name (UTF-8)  -> manifest digest
  *   images   manifest digest     -> image record   (record.c)
  *   layers   diff ID             -> layer record   (record.c)

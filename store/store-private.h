@@ -6,6 +6,9 @@
 #ifndef QL_STORE_PRIVATE_H
 #define QL_STORE_PRIVATE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "store/store.h"
 
 /* ---- store.c ---- */
@@ -16,11 +19,69 @@ struct ql_store {
 	char *root;  /* owned */
 	int root_fd; /* owned */
 	bool writable;
-	struct ql_catalog *catalog; /* owned */
+	struct ql_catalog *catalog;  /* owned */
+	struct ql_space_file *space; /* owned */
 };
 
 /* -EROFS where the store was opened to be read. */
 int ql_store_need_write(const struct ql_store *store, struct ql_error *err);
+
+/* ---- space.c, spacefile.c, spacecount.c: what the store takes ---- */
+
+enum { QL_SPACE_SLOTS = 1024, QL_SPACE_BOOT = 40 };
+enum ql_space_kind {
+	QL_SPACE_OBJECTS,
+	QL_SPACE_PACKED,
+	QL_SPACE_PARTIAL,
+	QL_SPACE_METADATA, /* all other */
+	QL_SPACE_KINDS
+};
+
+/* root/space: shared memory, not a format. */
+struct ql_space_page {
+	char magic[8];
+	char boot[QL_SPACE_BOOT]; /* of the machine's start */
+	_Atomic uint32_t counted; /* since then */
+	_Atomic uint32_t limited; /* budget and reserve are known */
+	_Atomic uint32_t slots;	  /* those below may be in use */
+	_Atomic int64_t named;	  /* bytes of disk under names */
+	_Atomic int64_t since;	  /* taken since the last count began */
+	_Atomic uint64_t budget, reserve;
+	_Atomic uint64_t kinds[QL_SPACE_KINDS]; /* at the last count */
+	_Atomic int64_t taken[QL_SPACE_SLOTS];
+};
+
+struct ql_space_file {
+	struct ql_space_page *page; /* owned; mapped */
+	int fd;			    /* owned; -1: the page is this process's */
+	int catalog_fd;		    /* owned; of its data */
+	bool shared, slotted;
+	unsigned int slot;
+	/* Order: walk, lock. */
+	pthread_rwlock_t walk; /* for reading: frees; for writing: counts */
+	pthread_mutex_t lock;
+	unsigned int freeing; /* lock: threads */
+};
+
+int ql_space_file_open(int root_fd, bool write, struct ql_space_file **ret_file,
+		       struct ql_error *err);
+void ql_space_file_close(struct ql_space_file *file);
+/* Taken by all, the dead among them. */
+uint64_t ql_space_file_taken(const struct ql_space_file *file);
+/* Forgets what the dead had taken. */
+void ql_space_file_bury(struct ql_space_file *file);
+/* Against those that free, also in other processes. */
+int ql_space_file_lock(struct ql_space_file *file);
+void ql_space_file_unlock(struct ql_space_file *file);
+void ql_space_file_share(struct ql_space_file *file);
+void ql_space_file_unshare(struct ql_space_file *file);
+
+/* After the catalogue. */
+int ql_space_open(struct ql_store *store, struct ql_error *err);
+/* Where at least so many bytes were taken since the last count, or none was
+ * made. */
+int ql_space_count(struct ql_store *store, uint64_t since,
+		   struct ql_error *err);
 
 /* ---- namelock.c: a lock on what a digest names, while it is being made ----
  */

@@ -10,16 +10,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-
-/* Kept free for the catalogue, so that a full disk can still be emptied. */
-#define STORE_RESERVE ((uint64_t)8 << 20)
 
 char *ql_store_default_root(void)
 {
@@ -119,6 +116,8 @@ int ql_store_open(const char *root, enum ql_store_mode mode,
 	if (r == 0)
 		r = ql_catalog_open(store->root_fd, store->root,
 				    store->writable, &store->catalog, err);
+	if (r == 0)
+		r = ql_space_open(store, err);
 	if (r < 0) {
 		(void)ql_error_prefix(err, "store %s",
 				      store->root ? store->root : "");
@@ -133,6 +132,7 @@ void ql_store_close(struct ql_store *store)
 {
 	if (!store)
 		return;
+	ql_space_file_close(store->space);
 	ql_catalog_close(store->catalog);
 	if (store->root_fd >= 0)
 		(void)close(store->root_fd);
@@ -168,12 +168,12 @@ int ql_store_need_space(const struct ql_store *store, uint64_t need,
 	if (fstatvfs(store->root_fd, &vfs) < 0)
 		return ql_error_errno(err, -errno, "store %s", store->root);
 	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	if (avail < STORE_RESERVE || avail - STORE_RESERVE < need)
+	if (avail < QL_SPACE_RESERVE || avail - QL_SPACE_RESERVE < need)
 		return ql_error_set(err, -ENOSPC,
 				    "no space left in %s: %" PRIu64
 				    " bytes are needed, %" PRIu64 " are free "
 				    "(%" PRIu64 " of them reserved)",
-				    store->root, need, avail, STORE_RESERVE);
+				    store->root, need, avail, QL_SPACE_RESERVE);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
  *                        names: a composefs image in one zstd frame
  *   partial/             files being written, and locks of layers being filled
  *   catalog/             the LMDB environment (grammar: catalog.c)
+ *   space                what all that takes of the disk (spacefile.c)
  *   lock                 shared by whoever adds, exclusive to whoever removes
  *
  * Functions return 0 or a negative errno and describe it in err.  A store may
@@ -24,6 +25,7 @@
 
 #include "store/base/base.h"
 #include "store/keep.h"
+#include "store/space.h"
 #include "store/tarcut.h"
 #include "store/tarwrite.h"
 #include "store/toc.h"
