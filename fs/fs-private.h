@@ -141,6 +141,8 @@ struct ql_slot {
 	/* Owned: where what is not here may be had; NULL until needed. */
 	struct ql_fill_image *_Atomic fill;
 	_Atomic uint64_t refs;	     /* requests, and what the kernel knows */
+	_Atomic uint64_t used;	     /* when a request came last, ns */
+	uint64_t spared;	     /* it was in use: until when, likewise */
 	bool idle;		     /* in the list of those with no refs */
 	struct ql_slot *prev, *next; /* in that list, or that of the closed */
 	struct ql_slot *chain;	     /* in its bucket */
@@ -163,6 +165,18 @@ void ql_slots_put(struct ql_slots *slots, struct ql_slot *slot, uint64_t n);
 void ql_slots_forget(struct ql_slots *slots, unsigned int number, uint64_t n);
 /* Closes the trees of an image unless they are used: then false. */
 bool ql_slots_drop(struct ql_slots *slots, const struct ql_digest *digest);
+
+struct ql_slot_image {
+	struct ql_digest digest;
+	unsigned int number;
+	uint64_t used; /* when a request came last; ns, CLOCK_MONOTONIC */
+};
+/* Images that are open (the list is the caller's to free), the longest unused
+ * first, but for those that are to be spared. */
+int ql_slots_images(struct ql_slots *slots, struct ql_slot_image **ret_list,
+		    size_t *ret_n);
+/* Leaves it out of that list for so long. */
+void ql_slots_spare(struct ql_slots *slots, unsigned int number, uint64_t ns);
 
 /* ---- layerview.c: a layer's tree as an overlay's lower folder ---- */
 
@@ -271,6 +285,29 @@ int ql_fs_fill_image(struct ql_fs *fs, const struct ql_node *node,
 int ql_fs_drop(struct ql_fs *fs, const struct ql_digest *manifest,
 	       struct ql_error *err);
 
+/* ---- inuse.c: images that somebody has, as far as one can see ---- */
+
+struct ql_digests {
+	struct ql_digest *items; /* owned; sorted */
+	size_t n, cap;
+};
+void ql_digests_release(struct ql_digests *d);
+bool ql_digests_have(const struct ql_digests *d, const struct ql_digest *one);
+/*
+ * Every digest that is part of a path in the mounts of any process, or of its
+ * working folder or root: an image that is mounted anywhere, or below which
+ * something is, or in which somebody is.  May have more.
+ */
+int ql_digests_in_use(struct ql_digests *ret_digests, struct ql_error *err);
+
+/* ---- letgo.c ---- */
+
+/*
+ * Closes the images that nobody has used for so long (ns) and nobody uses; how
+ * many.  By none of the server's own threads, and by one at a time.
+ */
+size_t ql_fs_let_go(struct ql_fs *fs, uint64_t unused);
+
 /* ---- ops-meta.c ---- */
 
 /* A tree's error as a reader of files is to see it, positive. */
@@ -327,6 +364,8 @@ struct ql_openfile *ql_openfiles_add(struct ql_openfiles *files,
 				     struct ql_openfile *file);
 /* Drops a reference: true with the last one, and file is the caller's. */
 bool ql_openfiles_put(struct ql_openfiles *files, struct ql_openfile *file);
+/* Whether a file of that slot is open. */
+bool ql_openfiles_of_slot(struct ql_openfiles *files, unsigned int slot);
 
 /* ---- server.c ---- */
 

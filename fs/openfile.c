@@ -102,3 +102,16 @@ bool ql_openfiles_put(struct ql_openfiles *files, struct ql_openfile *file)
 	(void)pthread_mutex_unlock(&files->lock);
 	return last;
 }
+
+bool ql_openfiles_of_slot(struct ql_openfiles *files, unsigned int slot)
+{
+	bool found = false;
+
+	(void)pthread_mutex_lock(&files->lock);
+	for (size_t i = 0; i < BUCKETS && !found; i++)
+		for (const struct ql_openfile *f = files->buckets[i];
+		     f && !found; f = f->next)
+			found = ql_ino_slot(f->ino) == slot;
+	(void)pthread_mutex_unlock(&files->lock);
+	return found;
+}

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "fs/fs-private.h"
 
@@ -124,6 +125,20 @@ static void close_locked(struct ql_slots *s, struct ql_slot *slot)
 
 /* ---- holding ---- */
 
+/* Requests come by the thousand: the clock that costs nothing will do. */
+static uint64_t now_coarse(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void stamp(struct ql_slot *slot)
+{
+	atomic_store_explicit(&slot->used, now_coarse(), memory_order_relaxed);
+}
+
 static bool hold_held(struct ql_slot *slot)
 {
 	uint64_t refs = atomic_load(&slot->refs);
@@ -150,7 +165,10 @@ struct ql_slot *ql_slots_hold(struct ql_slots *s, unsigned int number)
 				       ? atomic_load(&s->table[number])
 				       : NULL;
 
-	if (!slot || hold_held(slot))
+	if (!slot)
+		return NULL;
+	stamp(slot);
+	if (hold_held(slot))
 		return slot;
 	(void)pthread_mutex_lock(&s->lock);
 	if (slot->tree)
@@ -252,7 +270,9 @@ static int install_locked(struct ql_slots *s, enum ql_vkind kind,
 	if (!slot->tree) {
 		list_remove(&s->closed, slot);
 		slot->tree = ql_take_ptr(*tree);
+		slot->spared = 0;
 	}
+	stamp(slot);
 	hold_locked(s, slot);
 	*ret_slot = slot;
 	return 0;
@@ -305,4 +325,65 @@ bool ql_slots_drop(struct ql_slots *s, const struct ql_digest *digest)
 	}
 	(void)pthread_mutex_unlock(&s->lock);
 	return all;
+}
+
+/* ---- images that are held open ---- */
+
+static bool is_image(const struct ql_slot *slot)
+{
+	return slot->tree &&
+	       (slot->kind == QL_V_IMAGE || slot->kind == QL_V_INERT);
+}
+
+static int by_use(const void *a, const void *b)
+{
+	const struct ql_slot_image *x = a, *y = b;
+
+	return (x->used > y->used) - (x->used < y->used);
+}
+
+static size_t images_locked(const struct ql_slots *s, uint64_t now,
+			    struct ql_slot_image *list)
+{
+	size_t n = 0;
+
+	for (unsigned int i = 1; i < s->next; i++) {
+		struct ql_slot *slot = atomic_load(&s->table[i]);
+
+		if (is_image(slot) && slot->spared <= now)
+			list[n++] = (struct ql_slot_image){
+				.digest = slot->digest,
+				.number = slot->number,
+				.used = atomic_load(&slot->used),
+			};
+	}
+	return n;
+}
+
+int ql_slots_images(struct ql_slots *s, struct ql_slot_image **ret_list,
+		    size_t *ret_n)
+{
+	struct ql_slot_image *list = NULL;
+	size_t n = 0, most;
+
+	(void)pthread_mutex_lock(&s->lock);
+	most = s->next;
+	list = calloc(most, sizeof(*list));
+	if (list)
+		n = images_locked(s, now_coarse(), list);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (!list)
+		return -ENOMEM;
+	qsort(list, n, sizeof(*list), by_use);
+	*ret_list = list;
+	*ret_n = n;
+	return 0;
+}
+
+void ql_slots_spare(struct ql_slots *s, unsigned int number, uint64_t ns)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	if (number > 0 && number < s->next)
+		atomic_load(&s->table[number])->spared = now_coarse() + ns;
+	(void)pthread_mutex_unlock(&s->lock);
 }
