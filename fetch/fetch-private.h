@@ -560,7 +560,7 @@ enum { QL_SPOOL_CONNECTIONS = 32 };
 /* Fetches the first `size` bytes of a blob, of which `first` are needed before
  * the others; threads start at once.  rtt_ns: of the link, which says how many
  * connections are worth it. */
-int ql_spool_new(const struct ql_store *store, struct ql_source *src,
+int ql_spool_new(struct ql_store *store, struct ql_source *src,
 		 const struct ql_descriptor *d, uint64_t first, uint64_t size,
 		 uint64_t rtt_ns, struct ql_spool **ret_spool,
 		 struct ql_error *err);

@@ -119,6 +119,7 @@ struct ql_fill_file {
 	unsigned int refs;	/* openers, sinks, and the settling */
 	struct ql_fill_file *dirty_next;
 	bool listed; /* in the list of what is to settle */
+	struct ql_space_share space;
 };
 
 enum { QL_FILL_BUCKETS = 4096, QL_FILL_BAD = 64 };

@@ -135,6 +135,28 @@ int ql_fill_file_get(struct ql_filler *f, struct ql_fill_toc *toc,
 	return 0;
 }
 
+static uint64_t file_blocks(const struct ql_fill_file *file)
+{
+	struct stat st;
+
+	return fstat(file->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+/* Closes it, and gives back what was taken for it.  What has a name keeps what
+ * it is on disk, although nobody will know what of it is right. */
+static void file_space_end(struct ql_filler *f, struct ql_fill_file *file)
+{
+	uint64_t blocks = 0;
+
+	if (file->fd >= 0 && file->named && file->state == QL_FILL_COMING)
+		blocks = file_blocks(file);
+	if (file->fd >= 0)
+		(void)close(file->fd);
+	ql_space_done(f->store, file->space.taken,
+		      blocks > file->space.named ? blocks - file->space.named
+						 : 0);
+}
+
 void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file)
 {
 	if (--file->refs > 0)
@@ -143,8 +165,7 @@ void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file)
 		bucket_remove(f, file);
 	for (unsigned int i = 0; i < file->n_places; i++)
 		file->places[i].toc->refs--;
-	if (file->fd >= 0)
-		(void)close(file->fd);
+	file_space_end(f, file);
 	ql_extents_release(&file->have);
 	free(file);
 }
@@ -197,11 +218,12 @@ int ql_fill_file_open(struct ql_filler *f, struct ql_fill_file *file,
 		return 0;
 	if (file->fd >= 0)
 		return file_holes(f, file, err);
-	r = ql_store_need_space(f->store, file->size, err);
-	if (r == 0)
-		r = ql_partial_open(f->store, &file->digest, file->size,
-				    &file->fd, &file->have, err);
+	/* Room is taken for each chunk. */
+	r = ql_partial_open(f->store, &file->digest, file->size, &file->fd,
+			    &file->have, err);
 	file->named = r == 0;
+	if (file->named)
+		file->space.named = file_blocks(file);
 	if (r == -EBUSY) {
 		r = ql_object_scratch(f->store, &file->digest, &file->fd, err);
 		if (r == 0 && ftruncate(file->fd, (off_t)file->size) < 0)

@@ -142,6 +142,8 @@ static int batch_add(struct settle_batch *b, struct ql_fill_file *file)
 	file->dirty = false;
 	b->partial[b->n_partial].digest = file->digest;
 	b->partial[b->n_partial].fd = file->fd;
+	b->partial[b->n_partial].space = file->space;
+	file->space.taken = 0;
 	b->partial[b->n_partial].extents = &b->extents[b->n_partial];
 	b->n_partial++;
 	return copy_extents(&file->have, &b->extents[b->n_partial - 1]);
@@ -168,6 +170,27 @@ static int batch_take(struct ql_filler *f, struct settle_batch *b)
 		r = batch_add(b, file);
 	}
 	return r;
+}
+
+/* Under the lock: what the settling left of what was taken of the disk. */
+static void batch_space(struct settle_batch *b)
+{
+	size_t ready = 0, partial = 0;
+
+	for (size_t i = 0; i < b->n; i++) {
+		struct ql_fill_file *file = b->files[i];
+		const struct ql_space_share *share = NULL;
+
+		if (ready < b->n_ready && b->ready[ready].fd == file->fd)
+			share = &b->ready[ready++].space;
+		else if (partial < b->n_partial &&
+			 b->partial[partial].fd == file->fd)
+			share = &b->partial[partial++].space;
+		if (!share)
+			continue;
+		file->space.taken += share->taken;
+		file->space.named = share->named;
+	}
 }
 
 /* Under the lock: what was taken is to be settled still. */
@@ -254,9 +277,12 @@ static int batch_check(struct ql_filler *f, struct settle_batch *b)
 			file_reject(f, file);
 			continue;
 		}
+		(void)pthread_mutex_lock(&f->lock);
 		b->ready[b->n_ready++] =
 			(struct ql_object_ready){ file->digest, file->fd,
-						  file->named };
+						  file->named, file->space };
+		file->space.taken = 0;
+		(void)pthread_mutex_unlock(&f->lock);
 	}
 	return 0;
 }
@@ -301,6 +327,7 @@ static int settle(struct ql_filler *f)
 		(void)pthread_mutex_lock(&f->lock);
 		f->busy_settling = false;
 	}
+	batch_space(&b);
 	if (r == 0)
 		batch_done(f, &b);
 	else

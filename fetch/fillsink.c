@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 /* A larger chunk waits in a scratch file, and leaves no pieces. */
-enum { BUFFER_MAX = 4 << 20 };
+enum { BUFFER_MAX = 4 << 20, CHUNK_EDGES = 2 * 4096 };
 
 struct ql_fill_sink {
 	struct ql_filler *f;	  /* borrowed */
@@ -37,7 +37,9 @@ struct ql_fill_sink {
 	struct ql_fill_file *file; /* one reference; NULL: passed over */
 	int fd;			   /* where it goes */
 	bool single;		   /* fd is this sink's own */
+	uint64_t taken;		   /* of disk: for fd */
 	int scratch;		   /* owned; or -1 */
+	uint64_t scratch_taken;	   /* of disk */
 	char *buf;		   /* owned */
 	size_t cap;
 };
@@ -69,6 +71,8 @@ static void chunk_drop(struct ql_fill_sink *s)
 		(void)close(s->fd);
 	if (s->scratch >= 0)
 		(void)close(s->scratch);
+	ql_space_done(s->f->store, s->taken + s->scratch_taken, 0);
+	s->taken = s->scratch_taken = 0;
 	s->fd = -1;
 	s->scratch = -1;
 	s->single = false;
@@ -155,11 +159,71 @@ static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
 	return r;
 }
 
+/* ---- room on disk ---- */
+
+static bool waits_for_chunk(struct ql_fill_waiter *w, int *ret_error, void *arg)
+{
+	const struct ql_fill_sink *s = arg;
+	uint64_t start = s->chunk.offset, end = start + s->chunk.len;
+
+	*ret_error = -ENOSPC;
+	return w->file == s->file && w->offset < end &&
+	       (w->offset >= start || w->len > start - w->offset) &&
+	       !ql_fill_file_has(w->file, w->offset, w->len);
+}
+
+/* There is none: who waits for this chunk is told, and it passes by; those who
+ * wait for others of the run are not to fail for it.  Where nobody waits at all
+ * the run ends. */
+static int chunk_no_room(struct ql_fill_sink *s, struct ql_error *err)
+{
+	struct ql_filler *f = s->f;
+	struct ql_fill_waiter *list;
+	bool passes;
+
+	(void)pthread_mutex_lock(&f->lock);
+	passes = f->waiters != NULL;
+	list = ql_fill_waiters_take(f, waits_for_chunk, s);
+	if (passes) {
+		f->last_error = *err;
+		chunk_pass(s);
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	ql_fill_waiters_tell(list);
+	return passes ? 0 : -ENOSPC;
+}
+
+/* Room is made outside of the filler's lock. */
+static int chunk_take(struct ql_fill_sink *s, struct ql_error *err)
+{
+	uint64_t len = ql_space_blocks(s->chunk.len);
+	/* It may begin and end within a block. */
+	uint64_t taken = s->single ? len : len + CHUNK_EDGES;
+	uint64_t scratch = !s->single && s->chunk.len > BUFFER_MAX ? len : 0;
+	int r = ql_space_take(s->f->store, taken + scratch, err);
+
+	if (r < 0)
+		return r == -ENOSPC ? chunk_no_room(s, err) : r;
+	s->taken = taken;
+	s->scratch_taken = scratch;
+	return 0;
+}
+
+/* From now on it is the file's: some of it may be written. */
+static void chunk_charge(struct ql_fill_sink *s)
+{
+	if (s->taken == 0)
+		return;
+	ql_space_wrote(s->f->store, s->taken);
+	(void)pthread_mutex_lock(&s->f->lock);
+	s->file->space.taken += s->taken;
+	(void)pthread_mutex_unlock(&s->f->lock);
+	s->taken = 0;
+}
+
 /* Where the bytes of a file of many chunks are until they are verified. */
 static int chunk_room(struct ql_fill_sink *s, struct ql_error *err)
 {
-	if (s->fd < 0)
-		return ql_error_set(err, -EIO, "no file");
 	if (s->chunk.len > BUFFER_MAX)
 		return ql_object_scratch(s->f->store, &s->file->digest,
 					 &s->scratch, err);
@@ -171,13 +235,18 @@ static int chunk_room(struct ql_fill_sink *s, struct ql_error *err)
 	return s->buf ? 0 : ql_error_nomem(err);
 }
 
-static int single_room(struct ql_fill_sink *s, struct ql_error *err)
+static int chunk_open(struct ql_fill_sink *s, struct ql_error *err)
 {
-	int r = ql_store_need_space(s->f->store, s->chunk.len, err);
+	int r;
 
-	return r < 0 ? r
-		     : ql_object_scratch(s->f->store, &s->file->digest, &s->fd,
-					 err);
+	if (!s->single && s->fd < 0)
+		return ql_error_set(err, -EIO, "no file");
+	r = chunk_take(s, err);
+	if (r < 0 || !s->file)
+		return r;
+	return s->single ? ql_object_scratch(s->f->store, &s->file->digest,
+					     &s->fd, err)
+			 : chunk_room(s, err);
 }
 
 static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
@@ -191,7 +260,7 @@ static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
 		return r;
 	if (ql_hasher_reset(s->hasher) < 0)
 		return ql_error_nomem(err);
-	return s->single ? single_room(s, err) : chunk_room(s, err);
+	return chunk_open(s, err);
 }
 
 static int write_at(const struct ql_fill_sink *s, int fd, const char *data,
@@ -234,10 +303,11 @@ static int scratch_copy(const struct ql_fill_sink *s, struct ql_error *err)
 }
 
 /* The bytes are right: they go where they belong. */
-static int chunk_keep(const struct ql_fill_sink *s, struct ql_error *err)
+static int chunk_keep(struct ql_fill_sink *s, struct ql_error *err)
 {
 	if (s->single)
 		return 0;
+	chunk_charge(s);
 	if (s->scratch >= 0)
 		return scratch_copy(s, err);
 	return write_at(s, s->fd, s->buf, s->chunk.len, s->chunk.offset, err);
@@ -260,6 +330,8 @@ static int chunk_accept(struct ql_fill_sink *s)
 	} else if (file->state == QL_FILL_COMING && file->fd < 0) {
 		/* Else it became one of many chunks meanwhile. */
 		file->fd = ql_take_fd(&s->fd);
+		file->space.taken += s->taken;
+		s->taken = 0;
 		file->state = QL_FILL_WHOLE;
 		ql_fill_settle_later(f, file);
 	}
@@ -346,6 +418,8 @@ static int part_whole(struct ql_fill_sink *s, const struct ql_fill_piece *p,
 		return ql_error_nomem(err);
 	if (!ql_digest_equal(&d, chunk_digest(s)))
 		return chunk_refuse(s, true, err);
+	if (!s->single)
+		chunk_charge(s);
 	r = write_at(s, s->fd, p->data, p->len, s->single ? 0 : s->chunk.offset,
 		     err);
 	if (r == 0 && chunk_accept(s) < 0)

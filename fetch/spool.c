@@ -31,7 +31,9 @@ struct part {
 struct ql_spool {
 	struct ql_source *src; /* borrowed */
 	struct ql_descriptor d;
-	int fd; /* owned */
+	int fd;			/* owned */
+	struct ql_store *store; /* borrowed */
+	uint64_t taken;		/* of disk */
 	uint64_t size;
 	pthread_t threads[QL_SPOOL_CONNECTIONS];
 	unsigned int n_threads;
@@ -153,7 +155,7 @@ static int parts_new(struct ql_spool *s, uint64_t first, unsigned int n)
 	return 0;
 }
 
-int ql_spool_new(const struct ql_store *store, struct ql_source *src,
+int ql_spool_new(struct ql_store *store, struct ql_source *src,
 		 const struct ql_descriptor *d, uint64_t first, uint64_t size,
 		 uint64_t rtt_ns, struct ql_spool **ret_spool,
 		 struct ql_error *err)
@@ -171,7 +173,10 @@ int ql_spool_new(const struct ql_store *store, struct ql_source *src,
 	s->fd = -1;
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_cond_init(&s->more, NULL);
-	r = ql_store_need_space(store, size, err);
+	s->store = store;
+	r = ql_space_take(store, ql_space_blocks(size), err);
+	if (r == 0)
+		s->taken = ql_space_blocks(size);
 	if (r == 0)
 		r = ql_object_scratch(store, &d->digest, &s->fd, err);
 	if (r == 0 && parts_new(s, first, n) < 0)
@@ -206,6 +211,7 @@ void ql_spool_free(struct ql_spool *s)
 		(void)pthread_join(s->threads[i], NULL);
 	if (s->fd >= 0)
 		(void)close(s->fd);
+	ql_space_done(s->store, s->taken, 0);
 	free(s->parts);
 	(void)pthread_cond_destroy(&s->more);
 	(void)pthread_mutex_destroy(&s->lock);

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
-enum { CFS_ZSTD_LEVEL = 3, CFS_OUT = 64 << 10 };
+enum { CFS_ZSTD_LEVEL = 3, CFS_OUT = 64 << 10, CFS_TAKE = 256 << 10 };
 
 static pthread_mutex_t cfs_writing = PTHREAD_MUTEX_INITIALIZER;
 
@@ -126,6 +126,9 @@ struct cfs_out {
 	struct ql_hasher *hasher; /* owned */
 	ZSTD_CCtx *zstd;	  /* owned; NULL: as it is */
 	char *buf;		  /* owned; CFS_OUT bytes, with zstd */
+	struct ql_store *store;	  /* borrowed */
+	uint64_t len, taken;	  /* bytes; of disk, for them */
+	struct ql_error *err;	  /* borrowed; set where there is no room */
 };
 
 static void cfs_out_release(struct cfs_out *out)
@@ -160,8 +163,28 @@ static int cfs_out_init(struct cfs_out *out, int fd, bool compress)
 	return 0;
 }
 
+/* Nobody knows how long it will be. */
+static int cfs_out_room(struct cfs_out *out, size_t len)
+{
+	uint64_t more;
+	int r;
+
+	if (ql_space_blocks(out->len + len) <= out->taken)
+		return 0;
+	more = ql_space_blocks(out->len + len + CFS_TAKE) - out->taken;
+	r = ql_space_take(out->store, more, out->err);
+	if (r == 0)
+		out->taken += more;
+	return r;
+}
+
 static int cfs_out_put(struct cfs_out *out, const void *data, size_t len)
 {
+	int r = cfs_out_room(out, len);
+
+	if (r < 0)
+		return r;
+	out->len += len;
 	ql_hasher_update(out->hasher, data, len);
 	if (fwrite(data, 1, len, out->file) != len)
 		return errno ? -errno : -EIO;
@@ -226,30 +249,33 @@ static int cfs_write_file(struct lcfs_node_s *root, struct cfs_out *out,
 	return r;
 }
 
-int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
-		 const char *path, bool compress, struct ql_digest *ret_digest,
-		 struct ql_error *err)
+int ql_cfs_write(struct lcfs_node_s *root, struct ql_store *store,
+		 const char *tmp_path, const char *path, bool compress,
+		 struct ql_digest *ret_digest, struct ql_error *err)
 {
-	struct cfs_out out = { 0 };
+	struct ql_error room = QL_ERROR_INIT;
+	struct cfs_out out = { .store = store, .err = &room };
 	struct ql_digest digest;
 	int fd;
 	int r;
 
 	/* What a killed writer left is read-only, also to its owner. */
-	(void)unlinkat(root_fd, tmp_path, 0);
-	fd = openat(root_fd, tmp_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-		    0444);
+	(void)ql_space_unlink(store, tmp_path, NULL);
+	fd = openat(store->root_fd, tmp_path,
+		    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "%s", tmp_path);
 	r = cfs_out_init(&out, fd, compress);
 	if (r == 0)
 		r = cfs_write_file(root, &out, &digest);
 	cfs_out_release(&out);
-	if (r == 0 && renameat(root_fd, tmp_path, root_fd, path) < 0)
-		r = -errno;
+	if (r == 0)
+		r = ql_space_rename(store, tmp_path, path, out.taken);
 	if (r < 0) {
-		(void)unlinkat(root_fd, tmp_path, 0);
-		return ql_error_errno(err, r, "write %s", path);
+		(void)unlinkat(store->root_fd, tmp_path, 0);
+		ql_space_done(store, out.taken, 0);
+		return room.text[0] ? ql_error_set(err, r, "%s", room.text)
+				    : ql_error_errno(err, r, "write %s", path);
 	}
 	*ret_digest = digest;
 	return 0;

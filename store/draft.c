@@ -174,17 +174,14 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 	int r;
 
 	draft->info.diff_id = info->diff_id;
-	r = ql_store_need_space(draft->store, 0, err);
-	if (r == 0)
-		r = ql_toc_put(draft->store, &draft->info.blob, draft->toc,
-			       err);
+	r = ql_toc_put(draft->store, &draft->info.blob, draft->toc, err);
 	/* The same layer may be here from another blob. */
 	if (r == 0 && ql_layer_get(draft->store, &info->diff_id, &known) == 0) {
 		*info = known;
 		return 0;
 	}
 	if (r == 0)
-		r = ql_layertree_write(draft->lt, draft->store->root_fd,
+		r = ql_layertree_write(draft->lt, draft->store,
 				       ql_cfs_path("partial", &info->diff_id,
 						   tmp),
 				       ql_layer_path(&info->diff_id, path),

@@ -116,9 +116,12 @@ int ql_image_record(struct ql_store *store, struct ql_image_info *info,
 		    struct ql_error *err)
 {
 	_cleanup_image_info_ struct ql_image_info known = { 0 };
+	_cleanup_(ql_space_room_release) struct ql_space_room room = { 0 };
 	struct ql_txn *txn;
-	int r = ql_txn_begin(store->catalog, true, &txn, err);
+	int r = ql_space_room(store, own->n, &room, err);
 
+	if (r == 0)
+		r = ql_txn_begin(store->catalog, true, &txn, err);
 	if (r < 0)
 		return r;
 	info->pulled = (uint64_t)time(NULL);
@@ -166,8 +169,7 @@ static int image_write_tree(struct ql_store *store, struct ql_image_info *info,
 	image_trees_release(&t); /* before the library makes its copy */
 	(void)ql_cfs_path("images", &info->manifest, path);
 	(void)ql_cfs_path("partial", &info->manifest, tmp);
-	return ql_cfs_write(root, store->root_fd, tmp, path, false, &info->cfs,
-			    err);
+	return ql_cfs_write(root, store, tmp, path, false, &info->cfs, err);
 }
 
 static bool same_layers(const struct ql_image_info *a,

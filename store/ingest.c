@@ -31,6 +31,7 @@ enum {
 struct ingest_item {
 	int fd; /* owned */
 	struct ql_digest digest;
+	uint64_t taken; /* of disk, and not yet under its name */
 };
 
 struct ingest_batch {
@@ -46,6 +47,7 @@ struct ql_ingest {
 	char *small;		  /* owned; INGEST_SMALL bytes */
 	int fd;	      /* owned; the current object's, or -1 while it is small */
 	uint64_t len; /* of the current object */
+	uint64_t taken; /* of disk, for it */
 	struct ql_layer_stats stats;
 	size_t max_files; /* in a batch */
 	struct ingest_batch batches[2];
@@ -80,14 +82,17 @@ static int batch_publish(struct ql_ingest *ing, struct ingest_batch *batch,
 
 	for (size_t i = 0; i < batch->n && r == 0; i++)
 		r = ql_object_publish(ing->store, batch->items[i].fd,
-				      &batch->items[i].digest, err);
+				      &batch->items[i].digest,
+				      &batch->items[i].taken, err);
 	return r;
 }
 
-static void batch_clear(struct ingest_batch *batch)
+static void batch_clear(struct ql_ingest *ing, struct ingest_batch *batch)
 {
-	for (size_t i = 0; i < batch->n; i++)
+	for (size_t i = 0; i < batch->n; i++) {
 		(void)close(batch->items[i].fd);
+		ql_space_done(ing->store, batch->items[i].taken, 0);
+	}
 	batch->n = 0;
 	batch->bytes = 0;
 }
@@ -110,7 +115,7 @@ static void *ingest_main(void *arg)
 		(void)pthread_mutex_unlock(&ing->lock);
 		r = batch_publish(ing, batch, &err);
 		(void)pthread_mutex_lock(&ing->lock);
-		batch_clear(batch);
+		batch_clear(ing, batch);
 		ing->pending = NULL;
 		if (r < 0 && ing->status == 0) {
 			ing->status = r;
@@ -143,7 +148,7 @@ static int ingest_hand_over(struct ql_ingest *ing, struct ql_error *err)
 
 	if (r < 0 || ing->filling->n == 0)
 		return r;
-	r = ql_store_need_space(ing->store, 0, err);
+	r = ql_space_take(ing->store, 0, err);
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&ing->lock);
@@ -221,6 +226,15 @@ int ql_ingest_new(struct ql_store *store, struct ql_ingest **ret_ingest,
 	return 0;
 }
 
+/* The current object. */
+static void ingest_forget(struct ql_ingest *ing)
+{
+	if (ing->fd >= 0)
+		(void)close(ql_take_fd(&ing->fd));
+	ql_space_done(ing->store, ing->taken, 0);
+	ing->taken = 0;
+}
+
 void ql_ingest_free(struct ql_ingest *ing)
 {
 	if (!ing)
@@ -233,11 +247,10 @@ void ql_ingest_free(struct ql_ingest *ing)
 		(void)pthread_join(ing->thread, NULL);
 	}
 	for (int i = 0; i < 2; i++) {
-		batch_clear(&ing->batches[i]);
+		batch_clear(ing, &ing->batches[i]);
 		free(ing->batches[i].items);
 	}
-	if (ing->fd >= 0)
-		(void)close(ing->fd);
+	ingest_forget(ing);
 	if (ing->sync_fd >= 0)
 		(void)close(ing->sync_fd);
 	(void)pthread_cond_destroy(&ing->changed);
@@ -249,16 +262,28 @@ void ql_ingest_free(struct ql_ingest *ing)
 
 /* ---- one object ---- */
 
+/* At least so many bytes, in all. */
+static int ingest_take(struct ql_ingest *ing, uint64_t bytes,
+		       struct ql_error *err)
+{
+	uint64_t need = ql_space_blocks(bytes);
+	int r;
+
+	if (need <= ing->taken)
+		return 0;
+	r = ql_space_take(ing->store, need - ing->taken, err);
+	if (r == 0)
+		ing->taken = need;
+	return r;
+}
+
 int ql_ingest_begin(struct ql_ingest *ing, uint64_t size, struct ql_error *err)
 {
-	if (ing->fd >= 0)
-		(void)close(ql_take_fd(&ing->fd));
+	ingest_forget(ing);
 	if (ql_hasher_reset(ing->hasher) < 0)
 		return ql_error_nomem(err);
 	ing->len = 0;
-	if (size <= INGEST_SMALL)
-		return 0;
-	return ql_store_need_space(ing->store, size, err);
+	return size <= INGEST_SMALL ? 0 : ingest_take(ing, size, err);
 }
 
 static bool all_zero(const char *p, size_t n)
@@ -292,8 +317,10 @@ static int ingest_put(struct ql_ingest *ing, const char *data, size_t len,
 static int ingest_spill(struct ql_ingest *ing, const struct ql_digest *digest,
 			struct ql_error *err)
 {
-	int r = ql_object_create(ing->store, digest, &ing->fd, err);
+	int r = ingest_take(ing, ing->len, err);
 
+	if (r == 0)
+		r = ql_object_create(ing->store, digest, &ing->fd, err);
 	if (r < 0)
 		return r;
 	return ingest_put(ing, ing->small, (size_t)ing->len, err);
@@ -312,6 +339,9 @@ int ql_ingest_write(struct ql_ingest *ing, const void *data, size_t len,
 	}
 	if (ing->fd < 0)
 		r = ingest_spill(ing, NULL, err);
+	/* Its size was said, but maybe not right. */
+	if (r == 0)
+		r = ingest_take(ing, ing->len + len, err);
 	if (r == 0)
 		r = ingest_put(ing, data, len, err);
 	ing->len += len;
@@ -353,8 +383,7 @@ int ql_ingest_end(struct ql_ingest *ing, struct ql_digest *ret_digest,
 	if (ingest_has(ing, &d)) {
 		ing->stats.dup_objects++;
 		ing->stats.dup_bytes += ing->len;
-		if (ing->fd >= 0)
-			(void)close(ql_take_fd(&ing->fd));
+		ingest_forget(ing);
 		*ret_digest = d;
 		return 0;
 	}
@@ -372,8 +401,11 @@ int ql_ingest_end(struct ql_ingest *ing, struct ql_digest *ret_digest,
 	(void)pthread_mutex_lock(&ing->lock); /* ql_ingest_open() looks */
 	batch->items[batch->n].fd = ql_take_fd(&ing->fd);
 	batch->items[batch->n].digest = d;
+	batch->items[batch->n].taken = ing->taken;
 	batch->n++;
 	batch->bytes += ing->len;
+	ql_space_wrote(ing->store, ing->taken);
+	ing->taken = 0;
 	(void)pthread_mutex_unlock(&ing->lock);
 	ing->stats.new_objects++;
 	ing->stats.new_bytes += ing->len;

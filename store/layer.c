@@ -157,12 +157,15 @@ int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	_cleanup_(ql_space_room_release) struct ql_space_room room = { 0 };
 	struct ql_layer_info known;
 	struct ql_txn *txn;
 	int r = ql_tree_open_layer(store, &info->diff_id, &tree, err);
 
 	if (r == 0)
 		r = ql_object_set_from_tree(tree, &set, err);
+	if (r == 0)
+		r = ql_space_room(store, set.n, &room, err);
 	if (r == 0)
 		r = ql_txn_begin(store->catalog, true, &txn, err);
 	if (r < 0)
@@ -188,8 +191,7 @@ static int layer_finish(struct ql_store *store, struct layer_import *imp,
 
 	(void)ql_layer_path(&imp->info->diff_id, path);
 	(void)ql_cfs_path("partial", &imp->info->diff_id, tmp);
-	r = ql_layertree_write(imp->lt, store->root_fd, tmp, path,
-			       &imp->info->cfs, err);
+	r = ql_layertree_write(imp->lt, store, tmp, path, &imp->info->cfs, err);
 	if (r == 0 && imp->places)
 		r = ql_layer_places_put(imp->places, store, &imp->info->blob,
 					err);

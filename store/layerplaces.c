@@ -167,7 +167,7 @@ int ql_toc_put(struct ql_store *store, const struct ql_digest *blob,
 
 	if (r < 0)
 		return r;
-	return ql_file_put(store->root_fd, ql_toc_path("partial", blob, tmp),
+	return ql_file_put(store, ql_toc_path("partial", blob, tmp),
 			   ql_toc_path("layers", blob, path), buf.data, buf.len,
 			   err);
 }

@@ -495,7 +495,7 @@ static int lt_fill(struct lt_inode *dir, struct ql_error *err) // NOLINT
 	return r;
 }
 
-int ql_layertree_write(struct ql_layertree *lt, int root_fd,
+int ql_layertree_write(struct ql_layertree *lt, struct ql_store *store,
 		       const char *tmp_path, const char *path,
 		       struct ql_digest *ret_digest, struct ql_error *err)
 {
@@ -509,7 +509,7 @@ int ql_layertree_write(struct ql_layertree *lt, int root_fd,
 	/* The library has its copy, and is about to make another. */
 	lt_drop(lt);
 	if (r == 0)
-		r = ql_cfs_write(root, root_fd, tmp_path, path, true,
-				 ret_digest, err);
+		r = ql_cfs_write(root, store, tmp_path, path, true, ret_digest,
+				 err);
 	return r;
 }

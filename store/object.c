@@ -67,17 +67,24 @@ int ql_object_create(const struct ql_store *store,
 	return 0;
 }
 
-int ql_object_publish(const struct ql_store *store, int fd,
-		      const struct ql_digest *digest, struct ql_error *err)
+int ql_object_publish(struct ql_store *store, int fd,
+		      const struct ql_digest *digest, uint64_t *taken,
+		      struct ql_error *err)
 {
 	char path[QL_OBJECT_PATH + 1];
 	char self[32];
+	struct stat st;
 
 	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	if (linkat(AT_FDCWD, self, store->root_fd, ql_object_path(digest, path),
-		   AT_SYMLINK_FOLLOW) < 0 &&
-	    errno != EEXIST)
-		return ql_error_errno(err, -errno, "%s/%s", store->root, path);
+	(void)ql_object_path(digest, path);
+	if (linkat(AT_FDCWD, self, store->root_fd, path, AT_SYMLINK_FOLLOW) < 0)
+		return errno == EEXIST ? 0
+				       : ql_error_errno(err, -errno, "%s/%s",
+							store->root, path);
+	if (taken && fstat(fd, &st) == 0) {
+		ql_space_done(store, *taken, (uint64_t)st.st_blocks * 512);
+		*taken = 0;
+	}
 	return 0;
 }
 
@@ -90,11 +97,36 @@ bool ql_object_exists(const struct ql_store *store,
 			 0) == 0;
 }
 
+/* It is not here. */
+static int object_write(struct ql_store *store, const void *data, size_t len,
+			const struct ql_digest *digest, struct ql_error *err)
+{
+	uint64_t taken = ql_space_blocks(len);
+	int fd, r = ql_space_take(store, taken, err);
+
+	if (r < 0)
+		return r;
+	r = ql_object_create(store, digest, &fd, err);
+	if (r < 0) {
+		ql_space_done(store, taken, 0);
+		return r;
+	}
+	r = ql_write_full(fd, data, len);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)ql_error_errno(err, r, "write to %s", store->root);
+	else
+		r = ql_object_publish(store, fd, digest, &taken, err);
+	(void)close(fd);
+	ql_space_done(store, taken, 0);
+	return r;
+}
+
 int ql_object_put(struct ql_store *store, const void *data, size_t len,
 		  const struct ql_digest *expect, struct ql_digest *ret_digest,
 		  struct ql_error *err)
 {
-	_cleanup_close_ int fd = -1;
 	struct ql_digest d;
 	char a[QL_DIGEST_TEXT + 1];
 	char b[QL_DIGEST_TEXT + 1];
@@ -108,20 +140,10 @@ int ql_object_put(struct ql_store *store, const void *data, size_t len,
 		return ql_error_set(err, -EBADMSG, "digest is %s, not %s",
 				    ql_digest_text(&d, a),
 				    ql_digest_text(expect, b));
-	if (!ql_object_exists(store, &d)) {
-		r = ql_object_create(store, &d, &fd, err);
-		if (r < 0)
-			return r;
-		r = ql_write_full(fd, data, len);
-		if (r == 0 && fsync(fd) < 0)
-			r = -errno;
-		if (r < 0)
-			return ql_error_errno(err, r, "write to %s",
-					      store->root);
-		r = ql_object_publish(store, fd, &d, err);
-		if (r < 0)
-			return r;
-	}
+	if (!ql_object_exists(store, &d))
+		r = object_write(store, data, len, &d, err);
+	if (r < 0)
+		return r;
 	*ret_digest = d;
 	return 0;
 }

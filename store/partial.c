@@ -160,13 +160,18 @@ static int partial_begin(struct ql_store *store, const struct ql_digest *digest,
 			 int fd, uint64_t size, struct ql_error *err)
 {
 	int r = partial_forget_one(store, digest, err);
+	struct stat st = { 0 };
 
 	if (r < 0)
 		return r;
-	if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0)
-		return ql_error_errno(err, -errno, "a partial file in %s",
-				      store->root);
-	return 0;
+	ql_space_free_begin(store);
+	if (fstat(fd, &st) < 0 || ftruncate(fd, 0) < 0 ||
+	    ftruncate(fd, (off_t)size) < 0)
+		r = -errno;
+	ql_space_free_end(store, r < 0 ? 0 : (uint64_t)st.st_blocks * 512);
+	return r < 0 ? ql_error_errno(err, r, "a partial file in %s",
+				      store->root)
+		     : 0;
 }
 
 int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
@@ -217,7 +222,7 @@ int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
 	char path[PARTIAL_PATH];
 	int r = partial_forget_one(store, digest, err);
 
-	(void)unlinkat(store->root_fd, partial_path(digest, path), 0);
+	(void)ql_space_unlink(store, partial_path(digest, path), NULL);
 	return r;
 }
 
@@ -246,27 +251,46 @@ static bool is_needed(struct ql_txn *txn, const struct ql_digest *digest)
 	return ql_record_get_object(txn, digest, &rec) != -ENOENT;
 }
 
-static int settle_name(struct ql_store *store, const struct ql_object_ready *o,
+/* What was taken for a file that has a name: its blocks now count by it. */
+static void settle_space(struct ql_store *store, int fd,
+			 struct ql_space_share *space)
+{
+	uint64_t blocks;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return;
+	blocks = (uint64_t)st.st_blocks * 512;
+	ql_space_done(store, space->taken,
+		      blocks > space->named ? blocks - space->named : 0);
+	space->taken = 0;
+	if (blocks > space->named)
+		space->named = blocks;
+}
+
+static int settle_name(struct ql_store *store, struct ql_object_ready *o,
 		       struct ql_txn *txn, struct ql_error *err)
 {
 	char path[PARTIAL_PATH];
 	int r = 0;
 
+	if (o->named)
+		settle_space(store, o->fd, &o->space);
 	if (is_needed(txn, &o->digest))
-		r = ql_object_publish(store, o->fd, &o->digest, err);
+		r = ql_object_publish(store, o->fd, &o->digest,
+				      o->named ? NULL : &o->space.taken, err);
 	/* Removed meanwhile: there is nothing to name, and the others of the
 	 * batch do not fail for it. */
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0 && o->named)
-		(void)unlinkat(store->root_fd, partial_path(&o->digest, path),
-			       0);
+		(void)ql_space_unlink(store, partial_path(&o->digest, path),
+				      NULL);
 	return r;
 }
 
-static int settle_names(struct ql_store *store,
-			const struct ql_object_ready *ready, size_t n,
-			struct ql_error *err)
+static int settle_names(struct ql_store *store, struct ql_object_ready *ready,
+			size_t n, struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	int r = n > 0 ? ql_txn_begin(store->catalog, false, &txn, err) : 0;
@@ -310,8 +334,8 @@ static bool any_named(const struct ql_object_ready *ready, size_t n)
 	return false;
 }
 
-int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
-		    size_t n_ready, const struct ql_partial_state *partial,
+int ql_store_settle(struct ql_store *store, struct ql_object_ready *ready,
+		    size_t n_ready, struct ql_partial_state *partial,
 		    size_t n_partial, struct ql_error *err)
 {
 	/* Its own, so that no other takes the error of a failed write. */
@@ -321,6 +345,8 @@ int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
 
 	if (fd < 0 || syncfs(fd) < 0)
 		return ql_error_errno(err, -errno, "write to %s", store->root);
+	for (size_t i = 0; i < n_partial; i++)
+		settle_space(store, partial[i].fd, &partial[i].space);
 	r = settle_names(store, ready, n_ready, err);
 	if (r == 0 && (n_partial > 0 || any_named(ready, n_ready)))
 		r = settle_records(store, ready, n_ready, partial, n_partial,

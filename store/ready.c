@@ -33,8 +33,7 @@ static int side_put(struct ql_store *store, const struct ql_digest *manifest,
 {
 	char path[SIDE_PATH], tmp[SIDE_PATH];
 
-	return ql_file_put(store->root_fd,
-			   side_path("partial", manifest, suffix, tmp),
+	return ql_file_put(store, side_path("partial", manifest, suffix, tmp),
 			   side_path("images", manifest, suffix, path), data,
 			   len, err);
 }
@@ -127,7 +126,8 @@ struct ready_file {
 	const char *suffix;
 	const void *data; /* borrowed; NULL: there is none */
 	size_t len;
-	int fd; /* owned */
+	int fd;		/* owned */
+	uint64_t taken; /* of disk, for it */
 };
 
 static void ready_files_release(struct ready_file (*files)[READY_FILES])
@@ -135,6 +135,24 @@ static void ready_files_release(struct ready_file (*files)[READY_FILES])
 	for (size_t i = 0; i < READY_FILES; i++)
 		if ((*files)[i].fd >= 0)
 			(void)close((*files)[i].fd);
+}
+
+/* Before the first is written: room is made for all, or none. */
+static int ready_take(struct ql_store *store,
+		      struct ready_file files[READY_FILES],
+		      struct ql_error *err)
+{
+	uint64_t sum = 0;
+	int r;
+
+	for (size_t i = 0; i < READY_FILES; i++)
+		if (files[i].data)
+			sum += ql_space_blocks(files[i].len);
+	r = ql_space_take(store, sum, err);
+	for (size_t i = 0; i < READY_FILES && r == 0; i++)
+		if (files[i].data)
+			files[i].taken = ql_space_blocks(files[i].len);
+	return r;
 }
 
 /* The disk begins to write while the rest is being done. */
@@ -158,18 +176,21 @@ static int ready_write(struct ql_store *store, const struct ql_digest *manifest,
 }
 
 static int ready_publish(struct ql_store *store,
-			 const struct ql_digest *manifest,
-			 const struct ready_file *f, struct ql_error *err)
+			 const struct ql_digest *manifest, struct ready_file *f,
+			 struct ql_error *err)
 {
 	char path[SIDE_PATH], tmp[SIDE_PATH];
+	int r;
 
 	(void)side_path("partial", manifest, f->suffix, tmp);
 	(void)side_path("images", manifest, f->suffix, path);
 	/* Data before names: a file of an image that was removed, and is not
 	 * yet recorded again, may be read after a crash. */
-	if (fsync(f->fd) < 0 ||
-	    renameat(store->root_fd, tmp, store->root_fd, path) < 0)
-		return ql_error_errno(err, -errno, "write %s", path);
+	r = fsync(f->fd) < 0 ? -errno
+			     : ql_space_rename(store, tmp, path, f->taken);
+	if (r < 0)
+		return ql_error_errno(err, r, "write %s", path);
+	f->taken = 0;
 	return 0;
 }
 
@@ -213,7 +234,7 @@ static int ready_put(struct ql_store *store, struct ql_image_info *info,
 		     struct ql_object_set *own, struct ql_error *err)
 {
 	char path[SIDE_PATH];
-	int r = 0;
+	int r = ready_take(store, files, err);
 
 	for (size_t i = 0; i < READY_FILES && r == 0; i++)
 		if (files[i].data)
@@ -232,6 +253,8 @@ static int ready_put(struct ql_store *store, struct ql_image_info *info,
 			       side_path("partial", &info->manifest,
 					 files[i].suffix, path),
 			       0);
+	for (size_t i = 0; i < READY_FILES; i++)
+		ql_space_done(store, files[i].taken, 0);
 	return r;
 }
 
@@ -244,14 +267,13 @@ int ql_image_put_ready(struct ql_store *store, struct ql_image_info *info,
 	_cleanup_(ql_name_lock_release) struct ql_name_lock lock = { .fd = -1 };
 	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
 	_cleanup_(ready_files_release) struct ready_file files[READY_FILES] = {
-		{ "cfs", cfs, cfs_len, -1 },
-		{ "toc", toc->data, toc->len, -1 },
-		{ "hot.toc", hot ? hot->data : NULL, hot ? hot->len : 0, -1 },
+		{ "cfs", cfs, cfs_len, -1, 0 },
+		{ "toc", toc->data, toc->len, -1, 0 },
+		{ "hot.toc", hot ? hot->data : NULL, hot ? hot->len : 0, -1,
+		  0 },
 	};
 	int r = ql_store_need_write(store, err);
 
-	if (r == 0)
-		r = ql_store_need_space(store, cfs_len + toc->len, err);
 	if (r == 0)
 		r = ql_name_lock_init(store, &info->manifest, &lock, err);
 	if (r < 0)

@@ -22,6 +22,8 @@
 enum {
 	SPACE_BLOCK = 4096,	   /* at least; what a part of it takes */
 	SPACE_EXTENTS = 256 << 10, /* larger files may need a block for these */
+	SPACE_LITTLE = 256 << 10,
+	SPACE_RECORD = 160, /* of an object, in a page that is half full */
 };
 #define SPACE_MARGIN_MIN ((uint64_t)1 << 20)
 #define SPACE_MARGIN_MAX ((uint64_t)8 << 20)
@@ -204,23 +206,14 @@ static uint64_t catalog_bytes(const struct ql_store *store)
 		       : (uint64_t)st.st_blocks * 512;
 }
 
-uint64_t ql_space_records(const struct ql_store *store, uint64_t records)
-{
-	uint64_t copied = SPACE_BLOCK * (records + 8);
-	uint64_t all = catalog_bytes(store);
-
-	/* Each may lie in a page of its own, that is written anew; but there
-	 * are no more pages than there are, and new records fill some. */
-	return (copied < all ? copied : all) + 256 * records;
-}
-
 /* Without a count. */
 static int space_look(const struct ql_store *store, struct ql_space *s,
 		      struct ql_error *err)
 {
 	const struct ql_space_page *page = store->space->page;
 	uint64_t catalog = catalog_bytes(store);
-	uint64_t taken = ql_space_file_taken(store->space);
+	uint64_t unwritten;
+	uint64_t taken = ql_space_file_taken(store->space, &unwritten);
 	int64_t named = atomic_load(&page->named);
 
 	*s = (struct ql_space){
@@ -228,6 +221,7 @@ static int space_look(const struct ql_store *store, struct ql_space *s,
 		.budget = atomic_load(&page->budget),
 		.reserve = atomic_load(&page->reserve),
 		.taken = taken,
+		.unwritten = unwritten,
 		.objects = atomic_load(&page->kinds[QL_SPACE_OBJECTS]),
 		.packed = atomic_load(&page->kinds[QL_SPACE_PACKED]),
 		.partial = atomic_load(&page->kinds[QL_SPACE_PARTIAL]),
@@ -264,7 +258,7 @@ uint64_t ql_space_lacks(const struct ql_space *s, uint64_t bytes)
 		return bytes;
 	/* What was taken may still be to be written.  Without a budget nobody
 	 * makes room, and a disk is to be used up. */
-	n = bytes + s->reserve + (s->budget > 0 ? s->taken : 0);
+	n = bytes + s->reserve + (s->budget > 0 ? s->unwritten : 0);
 	if (n > s->free)
 		lacks = n - s->free;
 	if (s->budget == 0)
@@ -288,6 +282,14 @@ static void slot_add(struct ql_store *store, uint64_t bytes)
 
 static void slot_sub(struct ql_store *store, uint64_t bytes)
 {
+	_Atomic int64_t *written =
+		&store->space->page->written[store->space->slot];
+	int64_t old = atomic_load(written), rest;
+
+	/* Never more than is: it may have been written, or not. */
+	do
+		rest = old > (int64_t)bytes ? old - (int64_t)bytes : 0;
+	while (!atomic_compare_exchange_weak(written, &old, rest));
 	(void)atomic_fetch_sub(&store->space->page->taken[store->space->slot],
 			       (int64_t)bytes);
 }
@@ -299,11 +301,17 @@ static int take_if(struct ql_store *store, uint64_t bytes, struct ql_space *s,
 {
 	int r;
 
+	/* Without a budget who writes much looks for many who write little. */
+	if (!ql_space_is_limited(store) && bytes > 0 && bytes <= SPACE_LITTLE) {
+		slot_add(store, bytes);
+		return 0;
+	}
 	/* First: two who look at once see each other. */
 	slot_add(store, bytes);
 	r = space_look(store, s, err);
 	s->used -= s->used < bytes ? s->used : bytes;
 	s->taken -= s->taken < bytes ? s->taken : bytes;
+	s->unwritten -= s->unwritten < bytes ? s->unwritten : bytes;
 	if (r == 0 && ql_space_lacks(s, bytes) > 0)
 		r = -ENOSPC;
 	if (r < 0) {
@@ -406,10 +414,44 @@ bool ql_space_try(struct ql_store *store, uint64_t bytes)
 	       take_if(store, bytes, &s, NULL) == 0;
 }
 
+void ql_space_wrote(struct ql_store *store, uint64_t bytes)
+{
+	(void)atomic_fetch_add(&store->space->page->written[store->space->slot],
+			       (int64_t)bytes);
+}
+
 void ql_space_done(struct ql_store *store, uint64_t taken, uint64_t kept)
 {
 	(void)atomic_fetch_add(&store->space->page->named, (int64_t)kept);
 	slot_sub(store, taken);
+}
+
+/* ---- the catalogue's growth ---- */
+
+int ql_space_room(struct ql_store *store, uint64_t records,
+		  struct ql_space_room *ret_room, struct ql_error *err)
+{
+	/* Each may lie in a page of its own, that is written anew; but there
+	 * are no more pages than there are, and new records fill some. */
+	uint64_t bytes = SPACE_BLOCK * (records + 8);
+	uint64_t all = catalog_bytes(store);
+	int r;
+
+	/* Else the reserve is for that. */
+	if (!ql_space_is_limited(store))
+		return 0;
+	bytes = (bytes < all ? bytes : all) + SPACE_RECORD * records;
+	r = ql_space_take(store, bytes, err);
+	if (r == 0)
+		*ret_room = (struct ql_space_room){ store, bytes };
+	return r;
+}
+
+void ql_space_room_release(struct ql_space_room *room)
+{
+	if (room->store)
+		ql_space_done(room->store, room->bytes, 0);
+	room->store = NULL;
 }
 
 /* ---- freeing ---- */
@@ -441,5 +483,26 @@ int ql_space_unlink(struct ql_store *store, const char *path,
 	ql_space_free_end(store, bytes);
 	if (r == 0 && ret_bytes)
 		*ret_bytes = bytes;
+	return r;
+}
+
+int ql_space_rename(struct ql_store *store, const char *from, const char *path,
+		    uint64_t taken)
+{
+	struct stat st, old;
+	uint64_t bytes = 0;
+	int r = 0;
+
+	if (fstatat(store->root_fd, from, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	ql_space_free_begin(store);
+	if (fstatat(store->root_fd, path, &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    old.st_nlink == 1 && old.st_ino != st.st_ino)
+		bytes = (uint64_t)old.st_blocks * 512;
+	if (renameat(store->root_fd, from, store->root_fd, path) < 0)
+		r = -errno;
+	ql_space_free_end(store, r < 0 ? 0 : bytes);
+	if (r == 0)
+		ql_space_done(store, taken, (uint64_t)st.st_blocks * 512);
 	return r;
 }

@@ -43,6 +43,7 @@ struct ql_space {
 	uint64_t free;	  /* in the filesystem, for who is not root */
 	uint64_t size;	  /* of the filesystem */
 	uint64_t taken;	  /* of used: taken, and not yet under a name */
+	uint64_t unwritten; /* of taken: and may not be written yet */
 	/* Of used, at the last recount (the catalogue: now). */
 	uint64_t objects, packed, partial, metadata;
 };
@@ -69,10 +70,6 @@ bool ql_space_is_limited(const struct ql_store *store);
 
 /* What a file of so many bytes takes of the disk, at most. */
 uint64_t ql_space_blocks(uint64_t bytes);
-/* What the catalogue may grow by in a transaction that changes so many records
- * of a large table, in any order; to be taken for its time. */
-uint64_t ql_space_records(const struct ql_store *store, uint64_t records);
-
 /*
  * Before writing: takes bytes of disk.  Makes room where it must
  * (ql_keep_make_room()), so the caller holds no lock that that forbids.
@@ -81,6 +78,9 @@ uint64_t ql_space_records(const struct ql_store *store, uint64_t records);
 int ql_space_take(struct ql_store *store, uint64_t bytes, struct ql_error *err);
 /* The same without making room: for who holds a lock, or can do without. */
 bool ql_space_try(struct ql_store *store, uint64_t bytes);
+/* Of what was taken, so much is on disk now.  Only to be more exact about what
+ * is free of the filesystem; ql_space_done() forgets it. */
+void ql_space_wrote(struct ql_store *store, uint64_t bytes);
 /* What was taken is used, or not: `kept` bytes of it stand below the root under
  * a name (st_blocks * 512); the rest is given back. */
 void ql_space_done(struct ql_store *store, uint64_t taken, uint64_t kept);
@@ -90,8 +90,12 @@ void ql_space_done(struct ql_store *store, uint64_t taken, uint64_t kept);
  * between.  bytes: that were freed. */
 void ql_space_free_begin(struct ql_store *store);
 void ql_space_free_end(struct ql_store *store, uint64_t bytes);
-/* The same for one file, by its path below the root: *ret_bytes, which may be
- * NULL, of disk are free then.  -ENOENT and the like (not described). */
+/* Renames a file for which bytes were taken, and accounts for both: these, and
+ * what was at path before.  -errno (not described): they are still taken. */
+int ql_space_rename(struct ql_store *store, const char *from, const char *path,
+		    uint64_t taken);
+/* Unlinks a file by its path below the root: *ret_bytes, which may be NULL, of
+ * disk are free then.  -ENOENT and the like (not described). */
 int ql_space_unlink(struct ql_store *store, const char *path,
 		    uint64_t *ret_bytes);
 

@@ -63,6 +63,12 @@ static void slot_is_used(struct ql_space_page *page, unsigned int i)
 		;
 }
 
+static void slot_clear(struct ql_space_page *page, unsigned int i)
+{
+	atomic_store(&page->written[i], 0);
+	atomic_store(&page->taken[i], 0);
+}
+
 static int slot_claim(struct ql_space_file *file)
 {
 	for (unsigned int i = 0; i < QL_SPACE_SLOTS; i++) {
@@ -70,7 +76,7 @@ static int slot_claim(struct ql_space_file *file)
 			      SPACE_LOCK_SLOTS + (off_t)i) < 0)
 			continue;
 		/* What its last owner had taken went with it. */
-		atomic_store(&file->page->taken[i], 0);
+		slot_clear(file->page, i);
 		slot_is_used(file->page, i);
 		file->slot = i;
 		file->slotted = true;
@@ -79,19 +85,24 @@ static int slot_claim(struct ql_space_file *file)
 	return -EAGAIN;
 }
 
-uint64_t ql_space_file_taken(const struct ql_space_file *file)
+uint64_t ql_space_file_taken(const struct ql_space_file *file,
+			     uint64_t *ret_unwritten)
 {
 	uint32_t n = atomic_load(&file->page->slots);
-	int64_t sum = 0;
+	int64_t sum = 0, unwritten = 0;
 
 	if (n > QL_SPACE_SLOTS)
 		n = QL_SPACE_SLOTS;
 	for (uint32_t i = 0; i < n; i++) {
+		int64_t written = atomic_load(&file->page->written[i]);
 		int64_t taken = atomic_load(&file->page->taken[i]);
 
 		if (taken > 0)
 			sum += taken;
+		if (taken > written)
+			unwritten += taken - written;
 	}
+	*ret_unwritten = (uint64_t)unwritten;
 	return (uint64_t)sum;
 }
 
@@ -106,7 +117,7 @@ void ql_space_file_bury(struct ql_space_file *file)
 		    atomic_load(&file->page->taken[i]) == 0 ||
 		    lock_byte(file->fd, F_OFD_SETLK, F_WRLCK, at) < 0)
 			continue;
-		atomic_store(&file->page->taken[i], 0);
+		slot_clear(file->page, i);
 		(void)lock_byte(file->fd, F_OFD_SETLK, F_UNLCK, at);
 	}
 }
@@ -295,7 +306,7 @@ void ql_space_file_close(struct ql_space_file *file)
 		return;
 	/* Nothing is being written any more. */
 	if (file->page && file->slotted)
-		atomic_store(&file->page->taken[file->slot], 0);
+		slot_clear(file->page, file->slot);
 	if (file->page)
 		(void)munmap(file->page, (size_t)SPACE_LEN);
 	if (file->fd >= 0)

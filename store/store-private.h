@@ -49,6 +49,7 @@ struct ql_space_page {
 	_Atomic uint64_t budget, reserve;
 	_Atomic uint64_t kinds[QL_SPACE_KINDS]; /* at the last count */
 	_Atomic int64_t taken[QL_SPACE_SLOTS];
+	_Atomic int64_t written[QL_SPACE_SLOTS]; /* of taken, at most */
 };
 
 struct ql_space_file {
@@ -66,8 +67,9 @@ struct ql_space_file {
 int ql_space_file_open(int root_fd, bool write, struct ql_space_file **ret_file,
 		       struct ql_error *err);
 void ql_space_file_close(struct ql_space_file *file);
-/* Taken by all, the dead among them. */
-uint64_t ql_space_file_taken(const struct ql_space_file *file);
+/* Taken by all, the dead among them; and what of it may not be written. */
+uint64_t ql_space_file_taken(const struct ql_space_file *file,
+			     uint64_t *ret_unwritten);
 /* Forgets what the dead had taken. */
 void ql_space_file_bury(struct ql_space_file *file);
 /* Against those that free, also in other processes. */
@@ -82,6 +84,16 @@ int ql_space_open(struct ql_store *store, struct ql_error *err);
  * made. */
 int ql_space_count(struct ql_store *store, uint64_t since,
 		   struct ql_error *err);
+
+/* What the catalogue may grow by in a transaction that changes so many records
+ * of a large table, in any order: taken before it, and given back after. */
+struct ql_space_room {
+	struct ql_store *store; /* borrowed; NULL: none is taken */
+	uint64_t bytes;
+};
+int ql_space_room(struct ql_store *store, uint64_t records,
+		  struct ql_space_room *ret_room, struct ql_error *err);
+void ql_space_room_release(struct ql_space_room *room);
 
 /* ---- namelock.c: a lock on what a digest names, while it is being made ----
  */
@@ -195,9 +207,12 @@ int ql_record_parse_object(const void *value, size_t len,
 int ql_object_create(const struct ql_store *store,
 		     const struct ql_digest *digest, int *ret_fd,
 		     struct ql_error *err);
-/* Gives it its name; that the name exists already is fine. */
-int ql_object_publish(const struct ql_store *store, int fd,
-		      const struct ql_digest *digest, struct ql_error *err);
+/* Gives it its name, and what was *taken for it: 0 then.  That the name exists
+ * already is fine; *taken, which may be NULL, is to be given back once fd is
+ * closed. */
+int ql_object_publish(struct ql_store *store, int fd,
+		      const struct ql_digest *digest, uint64_t *taken,
+		      struct ql_error *err);
 bool ql_object_exists(const struct ql_store *store,
 		      const struct ql_digest *digest);
 
@@ -450,9 +465,9 @@ int ql_layertree_add(struct ql_layertree *lt, const char *path,
 /* Adds a hardlink; to a path that is not in this layer, a mark. */
 int ql_layertree_link(struct ql_layertree *lt, const char *path,
 		      const char *target, struct ql_error *err);
-/* Writes it as a composefs image, replacing root_fd/path atomically; the tree
+/* Writes it as a composefs image, replacing path atomically; the tree
  * is empty after it, and can only be freed. */
-int ql_layertree_write(struct ql_layertree *lt, int root_fd,
+int ql_layertree_write(struct ql_layertree *lt, struct ql_store *store,
 		       const char *tmp_path, const char *path,
 		       struct ql_digest *ret_digest, struct ql_error *err);
 
@@ -471,11 +486,11 @@ QL_DEFINE_CLEANUP(struct lcfs_node_s *, ql_cfs_node_free)
 /* Takes child on success. */
 int ql_cfs_add(struct lcfs_node_s *parent, struct lcfs_node_s *child,
 	       const char *name, struct ql_error *err);
-/* Writes tmp_path below root_fd, makes it durable and renames it to path;
+/* Writes tmp_path below the root, makes it durable and renames it to path;
  * compress: as one zstd frame.  The digest is of what is on disk. */
-int ql_cfs_write(struct lcfs_node_s *root, int root_fd, const char *tmp_path,
-		 const char *path, bool compress, struct ql_digest *ret_digest,
-		 struct ql_error *err);
+int ql_cfs_write(struct lcfs_node_s *root, struct ql_store *store,
+		 const char *tmp_path, const char *path, bool compress,
+		 struct ql_digest *ret_digest, struct ql_error *err);
 
 /* ---- stack.c: what a stack of layers says about a name ---- */
 
@@ -567,7 +582,7 @@ char *ql_toc_path(const char *dir, const struct ql_digest *digest,
 		  char buf[QL_CFS_PATH]);
 /* Replaces path by data, atomically; what was written is durable only after a
  * syncfs(2). */
-int ql_file_put(int root_fd, const char *tmp_path, const char *path,
+int ql_file_put(struct ql_store *store, const char *tmp_path, const char *path,
 		const void *data, size_t len, struct ql_error *err);
 /* "layers/<hex>.cfs.zst"; returns buf. */
 char *ql_layer_path(const struct ql_digest *digest, char buf[QL_CFS_PATH]);

@@ -10,13 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 char *ql_store_default_root(void)
 {
@@ -156,24 +154,6 @@ int ql_store_need_write(const struct ql_store *store, struct ql_error *err)
 		return ql_error_set(err, -EROFS,
 				    "store %s is open for reading only",
 				    store->root);
-	return 0;
-}
-
-int ql_store_need_space(const struct ql_store *store, uint64_t need,
-			struct ql_error *err)
-{
-	struct statvfs vfs;
-	uint64_t avail;
-
-	if (fstatvfs(store->root_fd, &vfs) < 0)
-		return ql_error_errno(err, -errno, "store %s", store->root);
-	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	if (avail < QL_SPACE_RESERVE || avail - QL_SPACE_RESERVE < need)
-		return ql_error_set(err, -ENOSPC,
-				    "no space left in %s: %" PRIu64
-				    " bytes are needed, %" PRIu64 " are free "
-				    "(%" PRIu64 " of them reserved)",
-				    store->root, need, avail, QL_SPACE_RESERVE);
 	return 0;
 }
 

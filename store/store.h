@@ -59,11 +59,6 @@ int ql_store_root_fd(const struct ql_store *store);	 /* borrowed */
  * they stay in the page cache. */
 void ql_store_relax(const struct ql_store *store);
 
-/* -ENOSPC where fewer than `need` bytes are free beside the reserve that keeps
- * the catalogue writable. */
-int ql_store_need_space(const struct ql_store *store, uint64_t need,
-			struct ql_error *err);
-
 /* Held while adding (shared) or removing (exclusive); waits.  The descriptor
  * that holds the lock; close it to let go. */
 int ql_store_lock(struct ql_store *store, bool exclusive, int *ret_fd,
@@ -306,15 +301,24 @@ int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
 		    uint64_t size, int *ret_fd, struct ql_extents *ret_extents,
 		    struct ql_error *err);
 
+/* Of the disk, for one file: what was taken (ql_space_take()) and is not
+ * accounted for, and what counts by its name in partial/. */
+struct ql_space_share {
+	uint64_t taken, named; /* bytes */
+};
 struct ql_partial_state {
 	struct ql_digest digest;
 	const struct ql_extents *extents; /* borrowed */
 	int fd;				  /* borrowed; of the file itself */
+	struct ql_space_share space;	  /* brought up to date */
 };
 struct ql_object_ready {
 	struct ql_digest digest;
 	int fd;	    /* borrowed */
 	bool named; /* it is partial/<digest>.part */
+	/* Brought up to date.  What is still taken then is to be given back
+	 * once fd is closed: another has the name. */
+	struct ql_space_share space;
 };
 /*
  * Makes everything written before durable, then gives names to what is whole
@@ -322,8 +326,8 @@ struct ql_object_ready {
  * name and no record ever stands for bytes that could still be lost.  What no
  * image needs any more, and what was removed meanwhile, is left out.
  */
-int ql_store_settle(struct ql_store *store, const struct ql_object_ready *ready,
-		    size_t n_ready, const struct ql_partial_state *partial,
+int ql_store_settle(struct ql_store *store, struct ql_object_ready *ready,
+		    size_t n_ready, struct ql_partial_state *partial,
 		    size_t n_partial, struct ql_error *err);
 /* Forgets what was there of a partial file, and the file. */
 int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,

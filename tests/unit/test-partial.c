@@ -50,7 +50,7 @@ static void part_fill(struct lab *lab, const struct ql_digest *d,
 {
 	struct ql_extents e;
 	_cleanup_close_ int fd = part_open(lab, d, &e);
-	struct ql_partial_state p = { *d, &e, fd };
+	struct ql_partial_state p = { .digest = *d, .extents = &e, .fd = fd };
 
 	assert_int_equal(pwrite(fd, content + start, end - start, (off_t)start),
 			 end - start);
@@ -275,7 +275,7 @@ static void a_removed_file_is_not_recorded(void **state)
 	_cleanup_free_ char *path = NULL;
 	struct ql_extents e, other;
 	struct ql_object_ready ready = { .digest = d, .named = true };
-	struct ql_partial_state p = { d, &e, -1 };
+	struct ql_partial_state p = { .digest = d, .extents = &e, .fd = -1 };
 	int fd;
 
 	(void)state;
@@ -325,7 +325,7 @@ static void a_shattered_file_is_recorded_in_part(void **state)
 	_cleanup_lab_ struct lab lab;
 	struct ql_digest d = digest();
 	struct ql_extents e = { 0 }, got = { 0 };
-	struct ql_partial_state p = { d, &e, -1 };
+	struct ql_partial_state p = { .digest = d, .extents = &e, .fd = -1 };
 	int fd;
 
 	(void)state;
