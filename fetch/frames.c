@@ -410,6 +410,11 @@ int ql_frames_flush(struct ql_frames *fs, struct ql_error *err)
 		r = batch_close(fs, err);
 	while (r == 0 && fs->retired < fs->filled)
 		r = batch_retire(fs, err);
+	for (size_t i = 0; i < fs->n_ring && r == 0; i++) {
+		/* What follows takes its time and memory of its own. */
+		ql_buf_release(&fs->ring[i].raw);
+		ql_buf_release(&fs->ring[i].out);
+	}
 	return r;
 }
 

@@ -8,6 +8,7 @@
  * does not take stops all.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -157,6 +158,17 @@ static int layer_make(struct ql_run *run, uint32_t layer, struct ql_error *err)
 	return 0;
 }
 
+/* What is mapped of trees and catalogues counts as this process's memory; who
+ * reads it now has it again from the page cache.  What a layer took in small
+ * pieces (entries of tables, nodes of trees) is free, but not given back. */
+static void layer_relax(const struct ql_run *run)
+{
+	for (uint32_t i = 0; i < run->inv.n_members; i++)
+		ql_tree_relax(run->trees[i]);
+	ql_proof_relax(run->proof);
+	(void)malloc_trim(0);
+}
+
 /* *ret_sent: it is not the destination that failed. */
 static int layer_do(struct ql_run *run, uint32_t layer, bool *ret_sent,
 		    struct ql_error *err)
@@ -172,6 +184,7 @@ static int layer_do(struct ql_run *run, uint32_t layer, bool *ret_sent,
 		r = layer_prove(run, layer, err);
 	if (run->blobs[layer])
 		ql_blob_shed(run->blobs[layer]);
+	layer_relax(run);
 	return r;
 }
 

@@ -438,6 +438,15 @@ static int folders_make(struct planner *p)
 
 /* ---- the whole ---- */
 
+void ql_plan_shed(struct ql_plan *plan)
+{
+	for (uint32_t l = 0; l < plan->n_layers; l++) {
+		free(plan->layers[l].units);
+		plan->layers[l].units = NULL;
+		plan->layers[l].n_units = 0;
+	}
+}
+
 void ql_plan_release(struct ql_plan *plan)
 {
 	for (uint32_t l = 0; l < plan->n_layers; l++)

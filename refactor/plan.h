@@ -39,6 +39,8 @@ int ql_plan_make(const struct ql_inventory *inv, uint32_t n_images,
 		 uint32_t max_layers, struct ql_plan *ret_plan,
 		 struct ql_error *err);
 void ql_plan_release(struct ql_plan *plan);
+/* Gives up what is in the layers; which images have them stays known. */
+void ql_plan_shed(struct ql_plan *plan);
 
 /* ---- keep.c: which of the layers that are there stay ---- */
 

@@ -143,6 +143,11 @@ int ql_proof_layer(struct ql_proof *proof, struct ql_stream *tar,
 	return r;
 }
 
+void ql_proof_relax(const struct ql_proof *proof)
+{
+	ql_store_relax(proof->store);
+}
+
 /* ---- an image ---- */
 
 static int image_merge(struct ql_proof *p, const struct ql_digest *diff_ids,

@@ -131,6 +131,8 @@ QL_DEFINE_CLEANUP(struct ql_proof *, ql_proof_free)
 /* Reads a layer's archive (borrowed) to its end.  Any thread. */
 int ql_proof_layer(struct ql_proof *proof, struct ql_stream *tar,
 		   const struct ql_blob_info *blob, struct ql_error *err);
+/* Gives back pages of its catalogue: they count as this process's memory. */
+void ql_proof_relax(const struct ql_proof *proof);
 /*
  * Merges layers that were read, lowest first, as a pull would, and compares
  * the root with another, by quicklayer diff's rules (flags: its own).

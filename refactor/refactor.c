@@ -6,6 +6,7 @@
  * image is proved and put (proof.c, imagework.c).
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -86,10 +87,29 @@ static int work_begin(struct ql_run *run, struct ql_error *err)
 	return r;
 }
 
+/* When layers are written nobody reads files' places any more. */
+static void plan_shed(struct ql_run *run)
+{
+	ql_plan_shed(&run->plan);
+	ql_inventory_release(&run->inv);
+}
+
+/* An image's merge takes as much memory as all else, in small pieces: what it
+ * has freed is given back before the next one. */
+static void image_shed(struct ql_run *run, uint32_t image)
+{
+	struct ql_input *in = &run->inputs.list[image];
+
+	ql_tree_close(ql_take_ptr(in->tree));
+	ql_proof_relax(run->proof);
+	(void)malloc_trim(0);
+}
+
 /* One image's failure is its own. */
 static int images_put(struct ql_run *run, struct ql_refactor_result *res,
 		      struct ql_error *err)
 {
+	plan_shed(run);
 	for (uint32_t i = 0; i < run->inputs.n_good; i++) {
 		struct ql_refactor_image *image = &res->images[i];
 		struct ql_error why = QL_ERROR_INIT;
@@ -99,6 +119,7 @@ static int images_put(struct ql_run *run, struct ql_refactor_result *res,
 			why = run->failures[i];
 		else
 			r = ql_imagework_run(run, i, image, &why);
+		image_shed(run, i);
 		/* Also where it failed: its layers are there. */
 		image->bytes_sent = ql_compose_sent(run->composes[i]);
 		res->bytes_sent += image->bytes_sent;
