@@ -32,7 +32,7 @@ struct ql_cache_entry {
 	uint64_t stamp;
 	double key;    /* in the heap: the lowest goes first */
 	uint64_t when; /* the policy's: clock of its last use */
-	float rate[2]; /* the policy's */
+	float rate;    /* the policy's */
 	uint32_t prev, next;
 	uint32_t chain;	   /* the next of the same hash; free ones too */
 	uint32_t base;	   /* slot of the parent while it and this are here */

@@ -102,7 +102,7 @@ void ql_cache_stats(const struct ql_cache *c, struct ql_cache_stats *ret);
 
 /* ---- state ---- */
 
-enum { QL_CACHE_RECORD = 88 }; /* bytes of an entry's record */
+enum { QL_CACHE_RECORD = 80 }; /* bytes of an entry's record */
 
 /* An entry that changed: its record, or NULL where it is forgotten.  Not 0:
  * stop, and hand out the rest (this one too) the next time. */

@@ -3,33 +3,32 @@
  * Ours: the improved ARC.  In ARC's notation (Megiddo & Modha, FAST'03, fig.
  * 4), with sizes and stacks:
  *
- *	T1  layers here that were asked for in one pull      list 1
- *	T2  layers here that were asked for in several       list 2
- *	B1, B2  layers that went, with what is known of them ghosts 1
+ *	T   layers here, ARC's T1 and T2                     list 1
+ *	B   layers that went, with what is known of them     ghosts 1
  *	F   families (repositories) and their pulls          ghosts 2
  *
- *	hit, or miss in B:  rate(x) += 1, in both scales; x to the head of T2
- *	miss elsewhere:     rate(x) = 1;                  x to the head of T1
+ *	hit, or miss in B:  rate(x) += 1;  x to the head of T
+ *	miss elsewhere:     rate(x) = 1;   x to the head of T
  *	first of a pull of f:  rate(f) += 1; all of f's layers are valued anew
- *	REPLACE:  of T1 and T2, the lowest
+ *	REPLACE:  of T, the lowest
  *	              cost(x) / |x| * (rate(x) + rate(f) * P(missed)) / 2
  *	          of those that nothing here stands on; to B
  *
  * Departures, and where they are from:
  *
  *  - Instead of p, which shares the bytes between recency (T1) and frequency
- *    (T2), each layer has a rate in two scales, requests that count half after
- *    SHORT and after LONG others (LRFU's combined recency and frequency, Lee
- *    et al., IEEE ToC 50(12), 2001).  ARC's p in bytes hardly moves by a step
- *    of one, and where it moves by sizes it swings with every large layer.
+ *    (T2), each layer has a rate: requests, of which one counts half after
+ *    HALF others (LRFU's combined recency and frequency, Lee et al., IEEE ToC
+ *    50(12), 2001).  ARC's p in bytes hardly moves by a step of one, and where
+ *    it moves by sizes it swings with every large layer.
  *  - B is as long as a multiple of what is here in number, not in bytes: a
  *    ghost costs no disk, and rates are worth keeping.
  *  - Cost: bytes over the bandwidth of the cheapest holder, by size, as GDSF
  *    has it (Cherkasova, 1998).
  *  - Family: which versions of an image are alive is not seen in one layer's
- *    requests.  P(missed) is learned: of layers that their family's last
- *    `missed` pulls did without, how many the next one asked for; apart for T1
- *    and T2.  A layer of several families counts what is the most.
+ *    requests.  P(missed) is learned with every pull: of layers that their
+ *    family's last `missed` pulls did without, how many the next one asked
+ *    for.  A layer of several families counts what is the most.
  *  - Stack: only leaves of what is here are in the heap, so that a base
  *    outlives what stands on it.
  *  - Background fills count for nothing and enter with the value that their
@@ -48,23 +47,18 @@ enum {
 	/* Ghosts and families for each layer here, and at least. */
 	REMEMBER = 4,
 	REMEMBER_LEAST = 1024,
-	/* Layers that a pull values anew at once, and a request besides. */
-	KIN_MAX = 64,
-	REFRESH = 1,
-	FORGET = 2, /* at most, for each that goes */
+	KIN_MAX = 64, /* layers that a pull values anew at once */
+	FORGET = 2,   /* at most, for each that goes */
 };
-enum { FAMILY = 1, STACK = 2, COST = 4, SCALES = 8, MEMORY = 16, ALL = 31 };
+enum { FAMILY = 1, STACK = 2, COST = 4, MEMORY = 8, ALL = 15 };
 
-/* Requests of layers after which one counts half. */
-static const double SHORT = 5000;
-static const double LONG = 20000;
+static const double HALF = 8000;      /* requests of layers, as above */
 static const double FRAME = 10000;    /* in which keys fade */
 static const double LEARN_MAX = 2000; /* trials, then both are halved */
 
 struct ours {
-	/* [asked for in several pulls][missed] */
-	double hits[2][MISSED];
-	double trials[2][MISSED];
+	double hits[MISSED];
+	double trials[MISSED];
 };
 
 static int ours_init(struct ql_cache *c)
@@ -74,11 +68,10 @@ static int ours_init(struct ql_cache *c)
 	if (!o)
 		return -ENOMEM;
 	/* A guess that a few observations move. */
-	for (int k = 0; k < 2; k++)
-		for (int m = 0; m < MISSED; m++) {
-			o->trials[k][m] = 4;
-			o->hits[k][m] = m == 0 ? 3 : 2.0 / (m + 1);
-		}
+	for (int m = 0; m < MISSED; m++) {
+		o->trials[m] = 4;
+		o->hits[m] = m == 0 ? 3 : 2.0 / (m + 1);
+	}
 	c->state = o;
 	return 0;
 }
@@ -95,32 +88,24 @@ static bool has(const struct ql_cache *c, unsigned int part)
 
 /* ---- rates ---- */
 
-static double faded(uint64_t requests, double half)
+static double faded(const struct ql_cache *c, uint32_t i)
 {
-	return exp2(-(double)requests / half);
+	const struct ql_cache_entry *e = &c->e[i];
+
+	return e->rate * exp2(-(double)(c->clock - e->when) / HALF);
 }
 
 static void count_use(struct ql_cache *c, uint32_t i)
 {
-	struct ql_cache_entry *e = &c->e[i];
-	uint64_t ago = c->clock - e->when;
-
-	e->rate[0] = (float)(e->rate[0] * faded(ago, LONG) + 1);
-	e->rate[1] = (float)(e->rate[1] * faded(ago, SHORT) + 1);
-	e->when = c->clock;
+	c->e[i].rate = (float)(faded(c, i) + 1);
+	c->e[i].when = c->clock;
 	ql_cache_changed(c, i);
 }
 
 /* Expected requests a request. */
 static double rate(const struct ql_cache *c, uint32_t i)
 {
-	const struct ql_cache_entry *e = &c->e[i];
-	uint64_t ago = c->clock - e->when;
-	double brief = e->rate[1] * faded(ago, SHORT) / SHORT;
-
-	if (!has(c, SCALES))
-		return brief;
-	return (e->rate[0] * faded(ago, LONG) / LONG + brief) / 2;
+	return faded(c, i) / HALF;
 }
 
 /* ---- families ---- */
@@ -141,7 +126,8 @@ static void kin_take(struct ql_cache *c, uint32_t i)
 	e->kin = e->kin_prev = e->kin_next = 0;
 }
 
-/* A family's kin_next is the first of its members. */
+/* A family's kin_next is the first of its members; these are in the order of
+ * their stamps, as they are when they are loaded. */
 static void kin_push(struct ql_cache *c, uint32_t i, uint32_t f)
 {
 	struct ql_cache_entry *e = &c->e[i];
@@ -152,6 +138,15 @@ static void kin_push(struct ql_cache *c, uint32_t i, uint32_t f)
 		c->e[e->kin_next].kin_prev = i;
 	c->e[f].kin_next = i;
 	c->e[f].children++;
+}
+
+static void kin_again(struct ql_cache *c, uint32_t i)
+{
+	uint32_t f = c->e[i].kin;
+
+	kin_take(c, i);
+	if (f)
+		kin_push(c, i, f);
 }
 
 /* Its pulls since the one that last asked for the layer; one that is under way
@@ -165,46 +160,46 @@ static uint32_t missed(const struct ql_cache *c, uint32_t i, bool under_way)
 	return pulls < MISSED ? pulls : MISSED - 1;
 }
 
-/* What became of a layer that `n` pulls did without: the next one asked for
- * it, or it is forgotten. */
-static void learn(struct ours *o, int several, uint32_t n, bool hit)
+/* A pull of the family begins: will it ask for what it knows? */
+static void try_kin(struct ql_cache *c, uint32_t f)
 {
-	double *trials = o->trials[several];
-	double *hits = o->hits[several];
+	struct ours *o = c->state;
+	uint32_t i = c->e[f].kin_next;
 
-	for (uint32_t m = 0; m < n + hit; m++)
-		trials[m]++;
-	if (hit)
-		hits[n]++;
-	for (uint32_t m = 0; m < MISSED; m++)
-		if (trials[m] > LEARN_MAX) {
-			trials[m] /= 2;
-			hits[m] /= 2;
+	for (int n = 0; i && n < KIN_MAX; i = c->e[i].kin_next, n++) {
+		uint32_t m = missed(c, i, true);
+
+		o->trials[m]++;
+		if (o->trials[m] > LEARN_MAX) {
+			o->trials[m] /= 2;
+			o->hits[m] /= 2;
 		}
+	}
 }
 
-static void learn_from(struct ql_cache *c, uint32_t i, bool hit)
+/* It does; once a pull. */
+static void learn_hit(struct ql_cache *c, uint32_t i)
 {
 	const struct ql_cache_entry *e = &c->e[i];
+	struct ours *o = c->state;
 
-	if (e->kin && c->e[e->kin].count > e->count)
-		learn(c->state, e->mark & 1, missed(c, i, true), hit);
+	if (c->e[e->kin].count > e->count)
+		o->hits[missed(c, i, true)]++;
 }
 
 /* ---- values ---- */
 
-enum { SEVERAL = 1, SHARED = 2 }; /* in mark: pulls, families */
+enum { SHARED = 1 }; /* in mark: by families */
 
 /* What a family's pulls say; 0: it has none. */
 static double family_rate(const struct ql_cache *c, uint32_t i)
 {
 	const struct ours *o = c->state;
-	const struct ql_cache_entry *e = &c->e[i];
-	int several = e->mark & SEVERAL;
+	uint32_t f = c->e[i].kin;
 	/* u[1]: the family whose pull began last. */
-	uint32_t m = missed(c, i, c->e[e->kin].id == c->u[1]);
+	uint32_t m = missed(c, i, c->e[f].id == c->u[1]);
 
-	return rate(c, e->kin) * o->hits[several][m] / o->trials[several][m];
+	return rate(c, f) * o->hits[m] / o->trials[m];
 }
 
 static double value(const struct ql_cache *c, uint32_t i)
@@ -243,24 +238,14 @@ static void rekey(struct ql_cache *c, uint32_t i)
 /* The hand goes over what is here, so that what nobody asks for fades too. */
 static void refresh(struct ql_cache *c)
 {
-	for (int n = 0; n < REFRESH; n++) {
-		uint32_t i = c->u[0] ? ql_cache_find(c, c->u[0]) : 0;
-		uint8_t list = QL_LIST_1;
+	uint32_t i = c->u[0] ? ql_cache_find(c, c->u[0]) : 0;
 
-		if (i && ql_list_is_here(c->e[i].list)) {
-			list = c->e[i].list;
-			i = c->e[i].prev;
-			if (!i)
-				list = QL_LIST_1 + QL_LIST_2 - list;
-		} else {
-			i = 0;
-		}
-		if (!i)
-			i = c->lists[list].tail;
-		c->u[0] = c->e[i].id;
-		if (i)
-			rekey(c, i);
-	}
+	i = i && ql_list_is_here(c->e[i].list) ? c->e[i].prev : 0;
+	if (!i)
+		i = c->lists[QL_LIST_1].tail;
+	c->u[0] = c->e[i].id;
+	if (i)
+		rekey(c, i);
 }
 
 /* ---- requests ---- */
@@ -301,6 +286,7 @@ static void begin_pull(struct ql_cache *c, uint32_t f)
 	c->e[f].count++;
 	count_use(c, f);
 	ql_list_move(c, f, FAMILIES);
+	try_kin(c, f);
 	rekey_kin(c, f);
 	if (last && last != f && c->e[last].list == FAMILIES)
 		rekey_kin(c, last);
@@ -329,12 +315,9 @@ static void use(struct ql_cache *c, uint32_t i, uint8_t from,
 		begin_pull(c, f);
 	if (asked) {
 		if (e->kin && e->kin == f)
-			learn_from(c, i, true);
+			learn_hit(c, i);
 		else if (e->kin)
 			e->mark |= SHARED;
-		if (from != QL_LIST_NONE &&
-		    (!e->kin || e->kin != f || c->e[f].count != e->count))
-			e->mark |= SEVERAL;
 		count_use(c, i);
 	} else if (from == QL_LIST_NONE) {
 		e->when = c->clock;
@@ -343,7 +326,9 @@ static void use(struct ql_cache *c, uint32_t i, uint8_t from,
 		e->family = f ? c->e[f].id : 0;
 		join_family(c, i, f);
 	}
-	ql_list_push(c, i, e->mark & SEVERAL ? QL_LIST_2 : QL_LIST_1);
+	ql_list_push(c, i, QL_LIST_1);
+	if (!asked)
+		kin_again(c, i);
 	rekey(c, i);
 	refresh(c);
 }
@@ -387,6 +372,7 @@ static void ours_evict(struct ql_cache *c, uint32_t i, uint8_t from)
 		ql_cache_forget(c, i);
 	} else {
 		ql_list_push(c, i, GHOSTS);
+		kin_again(c, i);
 		for (int n = 0; n < FORGET && c->lists[GHOSTS].n > most; n++) {
 			uint32_t last = c->lists[GHOSTS].tail;
 
@@ -399,7 +385,6 @@ static void ours_evict(struct ql_cache *c, uint32_t i, uint8_t from)
 
 static void ours_forget(struct ql_cache *c, uint32_t i)
 {
-	learn_from(c, i, false);
 	kin_take(c, i);
 }
 
@@ -424,10 +409,10 @@ static int ours_save(const struct ql_cache *c, struct ql_buf *buf)
 	const struct ours *o = c->state;
 	int r = 0;
 
-	for (int n = 0; r == 0 && n < 2 * MISSED; n++) {
-		r = add_double(buf, o->hits[n / MISSED][n % MISSED]);
+	for (int m = 0; r == 0 && m < MISSED; m++) {
+		r = add_double(buf, o->hits[m]);
 		if (r == 0)
-			r = add_double(buf, o->trials[n / MISSED][n % MISSED]);
+			r = add_double(buf, o->trials[m]);
 	}
 	return r;
 }
@@ -445,11 +430,10 @@ static int ours_load(struct ql_cache *c, struct ql_cursor *in)
 	struct ours *o = c->state;
 	int r = 0;
 
-	for (int n = 0; r == 0 && n < 2 * MISSED; n++) {
-		r = read_double(in, 0, &o->hits[n / MISSED][n % MISSED]);
+	for (int m = 0; r == 0 && m < MISSED; m++) {
+		r = read_double(in, 0, &o->hits[m]);
 		if (r == 0)
-			r = read_double(in, 0.5,
-					&o->trials[n / MISSED][n % MISSED]);
+			r = read_double(in, 0.5, &o->trials[m]);
 	}
 	return r;
 }
@@ -480,7 +464,6 @@ const struct ql_cache_policy ql_cache_ours[] = {
 	OURS("ours-nofamily", ALL & ~FAMILY, "without families"),
 	OURS("ours-nostack", ALL & ~STACK, "bases may go before their leaves"),
 	OURS("ours-nocost", ALL & ~COST, "all bytes cost the same"),
-	OURS("ours-onescale", ALL & ~SCALES, "the short scale alone"),
 	OURS("ours-noghosts", ALL & ~MEMORY, "who goes is forgotten"),
 	{ .name = NULL },
 };

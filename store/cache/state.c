@@ -4,9 +4,9 @@
  * integers little-endian; doubles and floats by their IEEE 754 bits.
  *
  *	record  id, size, cost, parent, family, stamp, when, key: 8 each
- *	        rate[0], rate[1], count: 4 each
- *	        list, mark, stands (on its parent), 9 reserved (0)
- *	head    "QLC1", length and name of the policy (1, n)
+ *	        rate, count: 4 each
+ *	        list, mark, stands (on its parent), 5 reserved (0)
+ *	head    "QLC2", length and name of the policy (1, n)
  *	        capacity, stamp, clock, u[4], f[4]: 8 each
  *	        what the policy adds
  */
@@ -53,10 +53,8 @@ static void write_record(const struct ql_cache_entry *e,
 	put_le(&p, e->stamp, 8);
 	put_le(&p, e->when, 8);
 	put_le(&p, bits_of(e->key), 8);
-	for (int i = 0; i < 2; i++) {
-		memcpy(&rate, &e->rate[i], sizeof(rate));
-		put_le(&p, rate, 4);
-	}
+	memcpy(&rate, &e->rate, sizeof(rate));
+	put_le(&p, rate, 4);
 	put_le(&p, e->count, 4);
 	put_le(&p, e->list, 1);
 	put_le(&p, e->mark, 1);
@@ -119,7 +117,7 @@ int ql_cache_changes(struct ql_cache *c, ql_cache_record_fn *fn, void *arg)
 int ql_cache_head(const struct ql_cache *c, struct ql_buf *buf)
 {
 	size_t n = strlen(c->policy->name);
-	int r = ql_buf_adds(buf, "QLC1");
+	int r = ql_buf_adds(buf, "QLC2");
 
 	if (r == 0)
 		r = ql_buf_add_u8(buf, (uint8_t)n);
@@ -155,8 +153,8 @@ static int check_name(struct ql_cursor *in,
 	size_t n = ql_cursor_u8(in);
 	const uint8_t *name = ql_cursor_bytes(in, n);
 
-	if (!magic || !name || memcmp(magic, "QLC1", 4) != 0)
-		return bad(err, "not a head of format 1");
+	if (!magic || !name || memcmp(magic, "QLC2", 4) != 0)
+		return bad(err, "not a head of format 2");
 	if (n != strlen(policy->name) || memcmp(name, policy->name, n) != 0)
 		return bad(err, "it is of another policy");
 	return 0;
@@ -210,12 +208,10 @@ static int read_record(struct ql_cursor *in, struct ql_cache_entry *e,
 	e->stamp = ql_cursor_le64(in);
 	e->when = ql_cursor_le64(in);
 	e->key = double_of(ql_cursor_le64(in));
-	for (int i = 0; i < 2; i++) {
-		rate = ql_cursor_le32(in);
-		memcpy(&e->rate[i], &rate, sizeof(rate));
-		if (!isfinite(e->rate[i]) || e->rate[i] < 0)
-			return -EBADMSG;
-	}
+	rate = ql_cursor_le32(in);
+	memcpy(&e->rate, &rate, sizeof(rate));
+	if (!isfinite(e->rate) || e->rate < 0)
+		return -EBADMSG;
 	e->count = ql_cursor_le32(in);
 	e->list = ql_cursor_u8(in);
 	e->mark = ql_cursor_u8(in);

@@ -17,7 +17,7 @@ RESULTS=${RESULTS:-$B/bench-cache}
 [ -x "$QL" ] || bail "$QL is not built"
 mkdir -p "$RESULTS"
 
-PARTS=ours-nofamily,ours-nostack,ours-nocost,ours-onescale,ours-noghosts
+PARTS=ours-nofamily,ours-nostack,ours-nocost,ours-noghosts
 
 # run NAME LINKS TRACE: a line for each cell: links, trace, budget, policy, ...
 run()

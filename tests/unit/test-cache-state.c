@@ -44,7 +44,8 @@ static struct ql_cache_request draw(uint64_t *s)
 		.size = 1 + id * 7919 % 2500,
 		/* Circles too, and itself. */
 		.parent = rng(s) % 3 ? 1 + (id * 31 + rng(s) % 2) % OBJECTS : 0,
-		.family = rng(s) % 5 ? id % 17 : 0,
+		/* Of more layers than are valued at once. */
+		.family = rng(s) % 5 ? id % 4 : 0,
 		.cost = 1 + id * 104729 % 90000,
 		.flags = (unsigned int)(rng(s) % 8 == 0 ? QL_CACHE_SCAN : 0) |
 			 (unsigned int)(rng(s) % 4 == 0 ? QL_CACHE_START : 0),
