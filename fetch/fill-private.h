@@ -150,6 +150,8 @@ struct ql_filler {
 	size_t n_pieces, piece_bytes;
 	struct ql_fill_stats stats;
 	struct ql_error last_error;
+	uint64_t full_since; /* ns: no room on disk, and no chunk came since; 0:
+			      * there is */
 	/* Contents that came whole, chunk by chunk, and were not what they are
 	 * named by: for a while they are not fetched again. */
 	struct ql_fill_bad {
@@ -207,6 +209,8 @@ struct ql_fill_image {
 bool ql_filler_is_urgent(const struct ql_filler *f);
 /* What failed last, as text that stays for as long as the filler is idle. */
 const char *ql_filler_last_error(struct ql_filler *f);
+/* For how many ns there has been no room on disk for anything that came. */
+uint64_t ql_filler_full_ns(struct ql_filler *f);
 
 /* All under the lock. */
 struct ql_fill_file *ql_fill_file_find(struct ql_filler *f,

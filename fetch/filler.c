@@ -488,6 +488,16 @@ void ql_filler_free(struct ql_filler *f)
 	free(f);
 }
 
+uint64_t ql_filler_full_ns(struct ql_filler *f)
+{
+	uint64_t since;
+
+	(void)pthread_mutex_lock(&f->lock);
+	since = f->full_since;
+	(void)pthread_mutex_unlock(&f->lock);
+	return since > 0 ? ql_now_ns() - since : 0;
+}
+
 const char *ql_filler_last_error(struct ql_filler *f)
 {
 	return f->last_error.text[0] ? f->last_error.text : "no source has it";

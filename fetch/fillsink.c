@@ -182,6 +182,8 @@ static int chunk_no_room(struct ql_fill_sink *s, struct ql_error *err)
 	bool passes;
 
 	(void)pthread_mutex_lock(&f->lock);
+	if (f->full_since == 0)
+		f->full_since = ql_now_ns();
 	passes = f->waiters != NULL;
 	list = ql_fill_waiters_take(f, waits_for_chunk, s);
 	if (passes) {
@@ -335,6 +337,7 @@ static int chunk_accept(struct ql_fill_sink *s)
 		file->state = QL_FILL_WHOLE;
 		ql_fill_settle_later(f, file);
 	}
+	f->full_since = 0;
 	f->stats.chunks++;
 	f->stats.chunk_bytes += s->chunk.len;
 	list = ql_fill_waiters_ready(f, file);

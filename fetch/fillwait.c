@@ -7,7 +7,8 @@
 
 #include <errno.h>
 
-#define LOOK_NS 200000000ULL /* how often a wait for all looks around */
+#define FULL_NS 2000000000ULL /* without room, before a wait for all ends */
+#define LOOK_NS 200000000ULL  /* how often a wait for all looks around */
 
 bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info)
 {
@@ -179,6 +180,10 @@ static int wait_all(struct ql_filler *f, struct ql_fill_image *image,
 		moved = stats->bytes_fetched;
 		if (cancel && atomic_load(cancel))
 			return ql_error_set(err, -ECANCELED, "canceled");
+		/* It would be fetched again and again. */
+		if (ql_filler_full_ns(f) > FULL_NS)
+			return ql_error_set(err, -ENOSPC, "%s",
+					    ql_filler_last_error(f));
 		if (ql_now_ns() - since > f->options.read_timeout)
 			return ql_error_set(err, -EIO,
 					    "not all of the image could be "
