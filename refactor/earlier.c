@@ -19,7 +19,7 @@ void ql_earlier_release(struct ql_earlier *e)
 	free(e->list);
 	if (e->store)
 		ql_store_close(e->store);
-	ql_tmpdir_release(&e->dir);
+	ql_lockdir_release(&e->dir);
 	*e = (struct ql_earlier){ 0 };
 }
 
@@ -131,7 +131,8 @@ int ql_earlier_read(struct ql_run *run, struct ql_error *err)
 {
 	struct ql_earlier *e = &run->earlier;
 	_cleanup_free_ char *root = NULL;
-	int r = ql_tmpdir_new(run->push.tmp_dir, &e->dir, err);
+	int r = ql_lockdir_new(run->push.tmp_dir, QL_REFACTOR_DIR, NULL,
+			       &e->dir, err);
 
 	if (r < 0)
 		return r;

@@ -17,7 +17,7 @@ enum {
 };
 
 struct ql_proof {
-	struct ql_tmpdir dir;	/* owned */
+	struct ql_lockdir dir;	/* owned */
 	struct ql_store *store; /* owned */
 	bool stargz;		/* archives have files that are eStargz's */
 };
@@ -27,7 +27,8 @@ int ql_proof_new(const char *tmp_dir, bool stargz, struct ql_proof **ret_proof,
 {
 	_cleanup_(ql_proof_freep) struct ql_proof *p = calloc(1, sizeof(*p));
 	_cleanup_free_ char *root = NULL;
-	int r = p ? ql_tmpdir_new(tmp_dir, &p->dir, err) : ql_error_nomem(err);
+	int r = p ? ql_lockdir_new(tmp_dir, QL_REFACTOR_DIR, NULL, &p->dir, err)
+		  : ql_error_nomem(err);
 
 	if (r < 0)
 		return r;
@@ -47,7 +48,7 @@ void ql_proof_free(struct ql_proof *proof)
 		return;
 	if (proof->store)
 		ql_store_close(proof->store);
-	ql_tmpdir_release(&proof->dir);
+	ql_lockdir_release(&proof->dir);
 	free(proof);
 }
 

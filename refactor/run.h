@@ -9,17 +9,8 @@
 #include "refactor/inputs.h"
 #include "refactor/plan.h"
 
-/* ---- tmpdir.c ---- */
-
-struct ql_tmpdir {
-	char *path; /* owned; NULL: there is none */
-	int fd;	    /* owned; holds its lock */
-};
-/* A folder of one's own in dir; those that killed commands left go. */
-int ql_tmpdir_new(const char *dir, struct ql_tmpdir *ret_dir,
-		  struct ql_error *err);
-/* Removes it with all that is in it. */
-void ql_tmpdir_release(struct ql_tmpdir *dir);
+/* The folders of a run, in the one for temporary files. */
+#define QL_REFACTOR_DIR "quicklayer-refactor."
 
 /* A layer that an earlier run has made. */
 struct ql_earlier_layer {
@@ -29,7 +20,7 @@ struct ql_earlier_layer {
 };
 
 struct ql_earlier {
-	struct ql_tmpdir dir;	       /* owned; of the store below */
+	struct ql_lockdir dir;	       /* owned; of the store below */
 	struct ql_store *store;	       /* owned */
 	struct ql_earlier_layer *list; /* owned; no two the same */
 	uint32_t n, cap;

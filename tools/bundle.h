@@ -41,10 +41,8 @@ int ql_record_trace(const struct ql_tree *tree, const void *accesses,
  * killed run left are unmounted and removed when the next is made.
  */
 struct ql_rundir {
-	char *path; /* owned */
-	char *name; /* owned; unique, fit for a container's ID */
-	int fd;	    /* owned; the folder */
-	int lock;   /* owned */
+	struct ql_lockdir dir; /* owned */
+	const char *name;      /* its, unique, fit for a container's ID */
 };
 int ql_rundir_make(const struct ql_store *store, struct ql_rundir *ret_dir,
 		   struct ql_error *err);
@@ -63,7 +61,7 @@ struct ql_run_image {
  * the container's root. */
 int ql_rundir_mount(struct ql_rundir *dir, const struct ql_run_image *image,
 		    char **ret_rootfs, struct ql_error *err);
-/* Unmounts and removes; safe on a zeroed one with fd and lock -1. */
+/* Unmounts and removes; safe on a zeroed one. */
 void ql_rundir_release(struct ql_rundir *dir);
 
 /* ---- runtime.c ---- */

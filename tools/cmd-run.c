@@ -120,8 +120,7 @@ static int run_open(const struct ql_cli *cli, struct run_image *image,
 static int run_container(const struct ql_cli *cli, struct run_image *image,
 			 int record_fd, struct ql_error *err)
 {
-	_cleanup_(ql_rundir_release) struct ql_rundir dir = { .fd = -1,
-							      .lock = -1 };
+	_cleanup_(ql_rundir_release) struct ql_rundir dir = { 0 };
 	_cleanup_(ql_user_release) struct ql_user user = { 0 };
 	_cleanup_free_ char *rootfs = NULL;
 	const struct ql_fill_options fill = { .plain_http = cli->plain_http,
@@ -147,8 +146,8 @@ static int run_container(const struct ql_cli *cli, struct run_image *image,
 	if (r == 0)
 		r = ql_user_lookup(rootfs, spec, &user, err);
 	if (r == 0)
-		r = ql_bundle_write(dir.fd, image->config, rootfs, cli, &user,
-				    err);
+		r = ql_bundle_write(dir.dir.fd, image->config, rootfs, cli,
+				    &user, err);
 	return r < 0 ? r : ql_runtime_run(cli->runtime, &dir, err);
 }
 

@@ -153,7 +153,7 @@ int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
 		argv[n++] = "--cgroup-manager=disabled";
 	argv[n++] = "run";
 	argv[n++] = "--bundle";
-	argv[n++] = dir->path;
+	argv[n++] = dir->dir.path;
 	argv[n++] = dir->name;
 	argv[n] = NULL;
 	runtime_signals();
@@ -162,8 +162,8 @@ int ql_runtime_run(const char *runtime, const struct ql_rundir *dir,
 	(void)sigaddset(&held, SIGTERM);
 	(void)sigaddset(&held, SIGHUP);
 	(void)sigprocmask(SIG_BLOCK, &held, NULL);
-	r = runtime_spawn(argv, crun && cgroups_are_hybrid(), dir->lock, &pid,
-			  err);
+	r = runtime_spawn(argv, crun && cgroups_are_hybrid(), dir->dir.lock,
+			  &pid, err);
 	if (r == 0)
 		runtime_child = (sig_atomic_t)pid;
 	(void)sigprocmask(SIG_UNBLOCK, &held, NULL);

@@ -13,6 +13,7 @@
 #include "store/base/error.h"
 #include "store/base/io.h"
 #include "store/base/json.h"
+#include "store/base/lockdir.h"
 #include "store/base/log.h"
 #include "store/base/stream.h"
 #include "store/base/utf8.h"

@@ -307,13 +307,11 @@ note "$killed were running; $left folders were left in TMPDIR"
 
 # What killed runs leave goes with the next one; what another run uses stays.
 find "$TMP/tmp" -mindepth 1 -delete
-mkdir -p "$TMP"/tmp/quicklayer-refactor.{gone/proof,used,young}
-touch -d '5 minutes ago' "$TMP"/tmp/quicklayer-refactor.{gone,used}
-exec 9<"$TMP/tmp/quicklayer-refactor.used"
+mkdir -p "$TMP"/tmp/quicklayer-refactor.{gone/proof,used}
+exec 9>"$TMP/tmp/quicklayer-refactor.used/lock"
 flock 9
 refactor "$OPEN/lab/swept" "$ONE" || bail "refactor: $(cat "$TMP/err")"
-exec 9<&-
-is "$(cd "$TMP/tmp" && echo *)" \
-	"quicklayer-refactor.used quicklayer-refactor.young" \
+exec 9>&-
+is "$(cd "$TMP/tmp" && echo *)" quicklayer-refactor.used \
 	"the next run removes what nobody uses any more"
 done_testing
