@@ -515,6 +515,30 @@ int ql_fill_missing(struct ql_store *store, const struct ql_image_info *info,
 		    const atomic_bool *cancel, struct ql_fill_stats *stats,
 		    struct ql_error *err);
 
+/* Waits until a part of a file is here.  A negative errno: not in time. */
+int ql_fill_await(struct ql_filler *f, struct ql_fill_file *file,
+		  uint64_t offset, uint64_t len);
+
+/* ---- repairlayer.c ---- */
+
+/*
+ * Fetches a layer that is known here again: its tree and table of contents,
+ * and with `whole` all that is missing of its files.  d: as the manifest has it
+ * (borrowed; NULL: as the layer's record has).  *ret_changed: its tree is
+ * another now (ql_layer_replace()).  Takes the store's lock (shared).
+ */
+int ql_repair_layer(struct ql_store *store, const struct ql_digest *diff_id,
+		    const struct ql_descriptor *d, bool whole,
+		    const struct ql_fill_options *options, bool *ret_changed,
+		    struct ql_error *err);
+/* Fetches a manifest, or a configuration of that size, from where one of the
+ * blobs `near` is. */
+int ql_repair_document(struct ql_store *store, const struct ql_digest *digest,
+		       uint64_t size, bool manifest,
+		       const struct ql_digest *near, size_t n,
+		       const struct ql_fill_options *options,
+		       struct ql_error *err);
+
 /* ---- share.c ---- */
 
 /* Of content that is wanted whole, so much is missing: it is worth while to

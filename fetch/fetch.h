@@ -281,9 +281,13 @@ struct ql_fill_stats {
 	unsigned int running; /* requests */
 };
 void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats);
+/* Somebody waits for something, or is about to. */
+bool ql_filler_is_busy(struct ql_filler *filler);
 
 #include "fetch/push.h"
 
 #include "fetch/compose.h"
+
+#include "fetch/repair.h"
 
 #endif

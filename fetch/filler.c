@@ -516,6 +516,16 @@ void ql_filler_stats(struct ql_filler *filler, struct ql_fill_stats *ret_stats)
 	(void)pthread_mutex_unlock(&filler->lock);
 }
 
+bool ql_filler_is_busy(struct ql_filler *filler)
+{
+	bool busy;
+
+	(void)pthread_mutex_lock(&filler->lock);
+	busy = ql_filler_is_urgent(filler);
+	(void)pthread_mutex_unlock(&filler->lock);
+	return busy;
+}
+
 int ql_fill_flush(struct ql_filler *f, struct ql_error *err)
 {
 	int r = 0;

@@ -45,8 +45,8 @@ static void blocking_done(struct ql_fill_waiter *w, int error)
 	(void)pthread_mutex_unlock(&b->lock);
 }
 
-static int range_wait(struct ql_filler *f, struct ql_fill_file *file,
-		      uint64_t offset, uint64_t len)
+int ql_fill_await(struct ql_filler *f, struct ql_fill_file *file,
+		  uint64_t offset, uint64_t len)
 {
 	struct blocking b = {
 		.w = { .offset = offset, .len = len, .done = blocking_done },
@@ -81,7 +81,7 @@ static int object_fill(struct ql_fill_image *image,
 				    ql_digest_text(object, digest));
 	if (r < 0)
 		return r;
-	r = range_wait(image->filler, file, 0, UINT64_MAX);
+	r = ql_fill_await(image->filler, file, 0, UINT64_MAX);
 	ql_fill_close(image->filler, file);
 	if (r < 0)
 		return ql_error_set(err, -EIO, "%s could not be fetched: %s",
@@ -128,8 +128,8 @@ static int trace_fill(struct ql_fill_image *image, const struct ql_tree *tree,
 		if (!files[i])
 			continue;
 		if (r >= 0)
-			r = range_wait(image->filler, files[i], item->offset,
-				       item->len ? item->len : UINT64_MAX);
+			r = ql_fill_await(image->filler, files[i], item->offset,
+					  item->len ? item->len : UINT64_MAX);
 		if (r < 0)
 			(void)ql_error_set(err, -EIO,
 					   "%s could not be fetched: %s",

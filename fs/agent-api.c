@@ -132,6 +132,10 @@ static int on_status(const struct call *call, struct ql_api_response *rs,
 						  call->image, &rs->body, err)
 			    : ql_doc_status(call->agent->store, &rs->body, err);
 
+	if (r == 0 && !call->image)
+		(void)json_object_set_new(
+			rs->body, "scrub",
+			ql_scrubber_json(call->agent->scrubber));
 	return r < 0 ? r : add_filling(call, rs->body, err);
 }
 

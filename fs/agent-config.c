@@ -18,6 +18,8 @@
 
 enum { FILE_MAX = 1 << 20, PATH_LEN = 4096 };
 #define SECOND ((uint64_t)1000000000)
+#define SCRUB_RATE ((uint64_t)4000000)
+#define SCRUB_INTERVAL (30 * 86400 * SECOND)
 
 enum type {
 	TYPE_PATH,
@@ -62,6 +64,10 @@ static const struct key {
 	  "none" },
 	{ "cache.reserve", TYPE_SIZE, AT(cache.reserve), 0, 0,
 	  "bytes, as in 64MiB" },
+	{ "scrub.rate", TYPE_RATE, AT(scrub.rate), 0, UINT64_MAX,
+	  "bytes per second, as in 4MB/s, unlimited, or off" },
+	{ "scrub.interval", TYPE_DURATION, AT(scrub.interval), SECOND,
+	  366 * 86400 * SECOND, "a time from 1s to 366d, as in 30d" },
 	{ "fuse.threads", TYPE_COUNT, AT(fuse.threads), 1, 64,
 	  "a number from 1 to 64" },
 	{ "fuse.passthrough", TYPE_BOOL, AT(fuse.passthrough), 0, 0,
@@ -80,6 +86,7 @@ void ql_agent_config_init(struct ql_agent_config *config)
 		.fill = { .read_timeout = 30 * SECOND,
 			  .background_rate = UINT64_MAX,
 			  .connections = 8 },
+		.scrub = { .rate = SCRUB_RATE, .interval = SCRUB_INTERVAL },
 	};
 }
 
@@ -120,6 +127,8 @@ static int set_number(const struct key *key, const char *value, void *at)
 		r = value[strspn(value, "0123456789")] == 0
 			    ? ql_units_bytes(value, &n)
 			    : -EINVAL;
+	else if (key->type == TYPE_RATE && strcmp(value, "off") == 0)
+		r = 0;
 	else if (key->type == TYPE_RATE)
 		r = ql_units_rate(value, &n);
 	else

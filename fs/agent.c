@@ -114,6 +114,7 @@ static void config_apply(struct running *run, struct ql_agent_config *config)
 {
 	ql_log_set_level(config->log_level);
 	ql_filler_set_rate(run->agent.filler, config->fill.background_rate);
+	ql_scrubber_set(run->agent.scrubber, config);
 	rest_all(run);
 	ql_log(QL_LOG_INFO, "msg=\"configuration read again\"");
 }
@@ -216,6 +217,7 @@ static void on_ending(void *arg)
 	(void)unlink(run->socket);
 	ql_api_server_free(run->server);
 	run->server = NULL;
+	ql_scrubber_stop(run->agent.scrubber);
 	ql_growings_stop(run->agent.growings);
 }
 
@@ -304,6 +306,9 @@ static int start(struct running *run, struct ql_agent_config *config,
 		r = ql_pulls_new(a->store, config, a->filler, &a->pulls, err);
 	if (r == 0)
 		ql_pulls_grow(a->pulls, a->growings);
+	if (r == 0)
+		r = ql_scrubber_new(a->store, a->filler, config, &a->scrubber,
+				    err);
 	return r;
 }
 
@@ -313,6 +318,7 @@ static void finish(struct running *run)
 		(void)unlink(run->socket);
 	if (run->listener >= 0)
 		(void)close(run->listener);
+	ql_scrubber_free(run->agent.scrubber);
 	ql_pulls_free(run->agent.pulls);
 	ql_growings_free(run->agent.growings);
 	ql_filler_free(run->agent.filler);

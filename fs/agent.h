@@ -42,6 +42,11 @@ struct ql_agent_config {
 		struct ql_budget budget;
 		struct ql_budget reserve; /* bytes alone */
 	} cache;
+	/* Reading all again, to see whether it still is what it was. */
+	struct {
+		uint64_t rate;	   /* bytes/s; 0: none; UINT64_MAX: no limit */
+		uint64_t interval; /* ns; from one pass's end to the next */
+	} scrub;
 };
 
 void ql_agent_config_init(struct ql_agent_config *config); /* the defaults */
@@ -134,6 +139,21 @@ ssize_t ql_pull_client_read(struct ql_pull_client *client, char *buf,
 /* Leaves; with the last client the pull is canceled.  NULL is fine. */
 void ql_pull_client_free(struct ql_pull_client *client);
 
+/* ---- agent-scrub.c: whether what is here still is what came ---- */
+
+struct ql_scrubber;
+/* Begins at once.  Store and filler (may be NULL) are borrowed. */
+int ql_scrubber_new(struct ql_store *store, struct ql_filler *filler,
+		    const struct ql_agent_config *config,
+		    struct ql_scrubber **ret_scrubber, struct ql_error *err);
+/* Rate and interval are what config says now.  NULL is fine, as below. */
+void ql_scrubber_set(struct ql_scrubber *scrubber,
+		     const struct ql_agent_config *config);
+/* How it stands; the caller's.  NULL: out of memory. */
+json_t *ql_scrubber_json(struct ql_scrubber *scrubber);
+void ql_scrubber_stop(struct ql_scrubber *scrubber);
+void ql_scrubber_free(struct ql_scrubber *scrubber);
+
 /* ---- agent-api.c: what is asked and answered, without HTTP ---- */
 
 struct ql_agent {
@@ -143,6 +163,7 @@ struct ql_agent {
 	struct ql_pulls *pulls;	      /* owned */
 	struct ql_filler *filler;     /* owned; may be NULL */
 	struct ql_growings *growings; /* owned; may be NULL */
+	struct ql_scrubber *scrubber; /* owned; may be NULL */
 	ql_drop_fn *drop;	      /* lets go of an image; may be NULL */
 	void *drop_arg;		      /* borrowed */
 };

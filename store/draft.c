@@ -175,8 +175,11 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 
 	draft->info.diff_id = info->diff_id;
 	r = ql_toc_put(draft->store, &draft->info.blob, draft->toc, err);
-	/* The same layer may be here from another blob. */
-	if (r == 0 && ql_layer_get(draft->store, &info->diff_id, &known) == 0) {
+	/* The same layer may be here from another blob; or it is, but for its
+	 * tree. */
+	if (r == 0 && ql_layer_get(draft->store, &info->diff_id, &known) == 0 &&
+	    faccessat(draft->store->root_fd,
+		      ql_layer_path(&info->diff_id, path), F_OK, 0) == 0) {
 		*info = known;
 		return 0;
 	}

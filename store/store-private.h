@@ -245,6 +245,44 @@ int ql_refs_add(struct ql_txn *txn, const struct ql_object_set *set,
 int ql_refs_drop(struct ql_txn *txn, const struct ql_object_set *set,
 		 struct ql_object_set *gone, struct ql_error *err);
 
+/* ---- recount.c: the same, counted anew ---- */
+
+enum ql_need {
+	QL_NEED_HERE, /* it has to be */
+	QL_NEED_LAZY, /* it comes when it is read */
+};
+struct ql_needs {
+	struct ql_object_set uses; /* owned, as these: one for each user */
+	struct ql_object_set must; /* that have to be here; each once */
+};
+void ql_needs_release(struct ql_needs *n);
+enum ql_need ql_need_of(const struct ql_layer_info *info);
+int ql_needs_add(struct ql_needs *n, const struct ql_object_set *set,
+		 enum ql_need need);
+/* After the last was added, and before what is below. */
+void ql_needs_sort(struct ql_needs *n);
+/* What each object's record should be.  A non-zero return of fn stops and is
+ * returned. */
+typedef int ql_need_fn(const struct ql_digest *digest,
+		       const struct ql_object_record *rec, void *arg);
+int ql_needs_each(const struct ql_needs *n, ql_need_fn *fn, void *arg);
+/* The set is sorted. */
+bool ql_object_set_has(const struct ql_object_set *set,
+		       const struct ql_digest *digest);
+/* Makes the counts of objects what the trees of the transaction's layers and
+ * images say.  Those that nobody needs are added to gone (may be NULL).
+ * -EBADMSG: a tree is damaged. */
+int ql_refs_recount(struct ql_store *store, struct ql_txn *txn,
+		    struct ql_object_set *gone, uint64_t *ret_fixed,
+		    struct ql_error *err);
+
+/* ---- scrub.c ---- */
+
+/* As ql_store_lock(); -ECANCELED soon after *stop (may be NULL) is set. */
+int ql_store_lock_until(struct ql_store *store, bool exclusive,
+			const atomic_bool *stop, int *ret_fd,
+			struct ql_error *err);
+
 /* ---- ingest.c: the one door ---- */
 
 struct ql_ingest;

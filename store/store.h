@@ -25,6 +25,7 @@
 
 #include "store/base/base.h"
 #include "store/keep.h"
+#include "store/scrub.h"
 #include "store/space.h"
 #include "store/tarcut.h"
 #include "store/tarwrite.h"
@@ -601,23 +602,5 @@ int ql_object_list_init(const struct ql_tree *tree,
 /* -ENOENT (not described). */
 int ql_object_list_find(const struct ql_object_list *list,
 			const struct ql_digest *digest, uint32_t *ret_index);
-
-/* ---- checking ---- */
-
-struct ql_fsck_stats {
-	uint64_t images, layers, objects;
-	uint64_t bytes;	       /* hashed */
-	uint64_t unreferenced; /* objects on disk that nothing needs */
-	uint64_t absent;       /* objects that come when they are read */
-	uint64_t errors;
-};
-/*
- * Reads everything: the catalogue, every tree, every object's digest.  Each
- * finding is passed to report as one line.  0 where it could look, whatever
- * it found.
- */
-typedef void ql_fsck_fn(const char *finding, void *arg);
-int ql_store_fsck(struct ql_store *store, ql_fsck_fn *report, void *arg,
-		  struct ql_fsck_stats *ret_stats, struct ql_error *err);
 
 #endif

@@ -48,6 +48,8 @@ struct ql_cli {
 	const char *budget;
 	const char *plot;
 	const char *bandwidth;
+	const char *rate;
+	bool repair;
 	bool incremental;
 	bool dry_run;
 	bool recursive;

@@ -56,8 +56,8 @@ static const struct ql_command commands[] = {
 	  "roFvKMXIDVnphcqj", 1, -1, ql_cmd_refactor, false },
 	{ "cachesim", "TRACE", "replay a trace of pulls through cache policies",
 	  "yBQOj", 1, 1, ql_cmd_cachesim, false },
-	{ "fsck", "", "check the store against its digests", "rj", 0, 0,
-	  ql_cmd_fsck, false },
+	{ "fsck", "", "check the store against its digests, and repair it",
+	  "rJdhcj", 0, 0, ql_cmd_fsck, false },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
