@@ -91,3 +91,36 @@ uint64_t ql_extents_bytes(const struct ql_extents *e)
 		sum += e->items[i].end - e->items[i].start;
 	return sum;
 }
+
+int ql_extents_copy(const struct ql_extents *from, struct ql_extents *to)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < from->n && r == 0; i++)
+		r = ql_extents_add(to, from->items[i].start,
+				   from->items[i].end);
+	return r;
+}
+
+int ql_extents_cut(struct ql_extents *e, uint64_t start, uint64_t end)
+{
+	struct ql_extents left = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; i < e->n && r == 0; i++) {
+		const struct ql_extent *x = &e->items[i];
+
+		r = ql_extents_add(&left, x->start,
+				   x->end < start ? x->end : start);
+		if (r == 0)
+			r = ql_extents_add(
+				&left, x->start > end ? x->start : end, x->end);
+	}
+	if (r < 0) {
+		ql_extents_release(&left);
+		return r;
+	}
+	ql_extents_release(e);
+	*e = left;
+	return 0;
+}

@@ -226,6 +226,18 @@ int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
 	return r;
 }
 
+int ql_partial_extents(struct ql_store *store, const struct ql_digest *digest,
+		       uint64_t size, struct ql_extents *ret_extents)
+{
+	char path[PARTIAL_PATH];
+	struct stat st;
+
+	if (fstatat(store->root_fd, partial_path(digest, path), &st, 0) < 0 ||
+	    (uint64_t)st.st_size != size)
+		return -ENOENT;
+	return partial_load(store, digest, size, ret_extents, NULL);
+}
+
 uint64_t ql_partial_bytes(struct ql_store *store,
 			  const struct ql_digest *digest)
 {

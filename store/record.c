@@ -53,6 +53,31 @@ static int record_put(struct ql_txn *txn, enum ql_table table,
 			  buf->len, err);
 }
 
+/* ---- numbers ---- */
+
+uint64_t ql_meta_number(struct ql_txn *txn, const char *key)
+{
+	struct ql_cursor c;
+	const void *value;
+	size_t len;
+
+	if (ql_txn_get(txn, QL_TABLE_META, key, strlen(key), &value, &len) < 0)
+		return 0;
+	ql_cursor_init(&c, value, len);
+	return len == 8 ? ql_cursor_le64(&c) : 0;
+}
+
+int ql_meta_set_number(struct ql_txn *txn, const char *key, uint64_t value,
+		       struct ql_error *err)
+{
+	uint8_t buf[8];
+
+	for (unsigned int i = 0; i < 8; i++)
+		buf[i] = (uint8_t)(value >> (8 * i));
+	return ql_txn_put(txn, QL_TABLE_META, key, strlen(key), buf,
+			  sizeof(buf), err);
+}
+
 /* ---- objects ---- */
 
 void ql_record_print_object(const struct ql_object_record *rec,
@@ -121,6 +146,7 @@ int ql_record_put_layer(struct ql_txn *txn, const struct ql_layer_info *info,
 	r = first_error(r, ql_buf_add_le64(&buf, info->file_bytes));
 	r = first_error(r, buf_add_digest(&buf, &info->cfs));
 	r = first_error(r, ql_buf_add_le32(&buf, info->flags));
+	r = first_error(r, ql_here_forget(txn, &info->diff_id, err));
 	return record_put(txn, QL_TABLE_LAYERS, &info->diff_id, &buf, r, err);
 }
 
@@ -184,6 +210,7 @@ int ql_record_put_image(struct ql_txn *txn, const struct ql_image_info *info,
 	for (uint32_t i = 0; i < info->n_layers; i++)
 		r = first_error(r, buf_add_digest(&buf, &info->layers[i]));
 	r = first_error(r, ql_buf_add_le32(&buf, info->flags));
+	r = first_error(r, ql_here_forget(txn, &info->manifest, err));
 	return record_put(txn, QL_TABLE_IMAGES, &info->manifest, &buf, r, err);
 }
 

@@ -198,11 +198,14 @@ static void removal_unlink(struct removal *rm, struct ql_remove_stats *stats)
 	(void)unlinkat(rm->store->root_fd,
 		       ql_cfs_path("images", &rm->image.manifest, path), 0);
 	ql_image_side_remove(rm->store, &rm->image.manifest);
-	for (size_t i = 0; i < rm->blobs.n; i++)
+	for (size_t i = 0; i < rm->blobs.n; i++) {
+		(void)ql_packed_drop(rm->store, &rm->blobs.items[i].digest,
+				     NULL);
 		(void)unlinkat(rm->store->root_fd,
 			       ql_toc_path("layers", &rm->blobs.items[i].digest,
 					   path),
 			       0);
+	}
 	for (size_t i = 0; i < rm->layers.n; i++)
 		(void)unlinkat(rm->store->root_fd,
 			       ql_layer_path(&rm->layers.items[i].digest, path),

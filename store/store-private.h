@@ -19,8 +19,9 @@ struct ql_store {
 	char *root;  /* owned */
 	int root_fd; /* owned */
 	bool writable;
-	struct ql_catalog *catalog;  /* owned */
-	struct ql_space_file *space; /* owned */
+	struct ql_catalog *catalog;   /* owned */
+	struct ql_space_file *space;  /* owned */
+	struct ql_packed_set *packed; /* owned */
 };
 
 /* -EROFS where the store was opened to be read. */
@@ -198,6 +199,10 @@ int ql_record_parse_layer(const void *key, size_t key_len, const void *value,
 			  size_t len, struct ql_layer_info *ret_info);
 int ql_record_parse_object(const void *value, size_t len,
 			   struct ql_object_record *ret_rec);
+/* A number in the table of meta; 0 where there is none, or it is malformed. */
+uint64_t ql_meta_number(struct ql_txn *txn, const char *key);
+int ql_meta_set_number(struct ql_txn *txn, const char *key, uint64_t value,
+		       struct ql_error *err);
 
 /* ---- object.c ---- */
 
@@ -671,6 +676,68 @@ int ql_tree_xattr_trusted(const struct ql_tree *tree,
 
 /* Removes a partial file; its record counts for nothing then. */
 void ql_partial_unlink(struct ql_store *store, const struct ql_digest *digest);
+
+/* ---- packed.c: parts of blobs as they came ---- */
+
+enum {
+	QL_PACKED_DIR = 9,   /* "packed/ab" */
+	QL_PACKED_PATH = 72, /* "packed/ab/<62 hex digits>", no NUL */
+	QL_PACKED_PARTS_MAX = 1 << 16,
+};
+/* Returns buf. */
+char *ql_packed_path(const struct ql_digest *blob,
+		     char buf[QL_PACKED_PATH + 1]);
+
+struct ql_packed_record {
+	uint64_t size;		/* bytes, of the blob */
+	uint64_t generation;	/* another after something of it went */
+	uint64_t version;	/* another after each change */
+	struct ql_extents have; /* owned */
+};
+void ql_packed_record_release(struct ql_packed_record *rec);
+/* -EBADMSG. */
+int ql_packed_record_parse(const void *value, size_t len,
+			   struct ql_packed_record *ret);
+/* -ENOENT: none, or a damaged one. */
+int ql_packed_record_get(struct ql_txn *txn, const struct ql_digest *blob,
+			 struct ql_packed_record *ret);
+
+/* ---- packedset.c: what this process knows of packed/ ---- */
+
+struct ql_packed_set; /* has a lock of its own */
+int ql_packed_set_new(struct ql_packed_set **ret_set);
+void ql_packed_set_free(struct ql_packed_set *set); /* NULL is fine */
+/* A part was written, and is to be settled.  -ENOMEM. */
+int ql_packed_known_add(struct ql_store *store, const struct ql_digest *blob,
+			uint64_t size, const struct ql_extent *part);
+/* A part went. */
+void ql_packed_known_cut(struct ql_store *store, const struct ql_digest *blob,
+			 uint64_t start, uint64_t end);
+struct ql_packed_put {
+	struct ql_digest blob;
+	uint64_t size;
+	struct ql_extents parts; /* owned */
+};
+/* Copies of all that is to be settled (owned).  -ENOMEM. */
+int ql_packed_known_puts(struct ql_store *store,
+			 struct ql_packed_put **ret_puts, size_t *ret_n);
+/* These parts were. */
+void ql_packed_known_settled(struct ql_store *store,
+			     const struct ql_digest *blob,
+			     const struct ql_extents *parts);
+
+/* ---- packedview.c ---- */
+
+/* The generation of the i-th blob's record; 0: there is none. */
+uint64_t ql_packed_view_generation(const struct ql_packed_view *view,
+				   uint32_t i);
+
+/* ---- packedhere.c ---- */
+
+/* What was remembered by ql_image_mark_here() of a layer (its diff ID) or of a
+ * ready-made image (its manifest) is void: its record is written. */
+int ql_here_forget(struct ql_txn *txn, const struct ql_digest *unit,
+		   struct ql_error *err);
 
 /* ---- toc.c, tocwriter.c: the file's layout ---- */
 

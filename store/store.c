@@ -63,8 +63,8 @@ static int store_sync_folders(int root_fd, struct ql_error *err)
 
 static int store_make_folders(int root_fd, struct ql_error *err)
 {
-	static const char *const folders[] = { "objects", "images", "layers",
-					       "partial", "catalog" };
+	static const char *const folders[] = { "objects", "images",  "layers",
+					       "partial", "catalog", "packed" };
 	char sub[16];
 
 	/* 0700: files that only root may read in a container stand there as
@@ -111,6 +111,8 @@ int ql_store_open(const char *root, enum ql_store_mode mode,
 	}
 	if (r == 0 && store->writable)
 		r = store_make_folders(store->root_fd, err);
+	if (r == 0 && ql_packed_set_new(&store->packed) < 0)
+		r = ql_error_nomem(err);
 	if (r == 0)
 		r = ql_catalog_open(store->root_fd, store->root,
 				    store->writable, &store->catalog, err);
@@ -132,6 +134,7 @@ void ql_store_close(struct ql_store *store)
 		return;
 	ql_space_file_close(store->space);
 	ql_catalog_close(store->catalog);
+	ql_packed_set_free(store->packed);
 	if (store->root_fd >= 0)
 		(void)close(store->root_fd);
 	free(store->root);

@@ -6,6 +6,7 @@
  *   images/<digest>.cfs  the merged tree of one image: a composefs image
  *   layers/<digest>.cfs.zst  the entries of one layer, whiteouts by their OCI
  *                        names: a composefs image in one zstd frame
+ *   packed/ab/cdef…      parts of a layer's blob as they came (packed.h)
  *   partial/             files being written, and locks of layers being filled
  *   catalog/             the LMDB environment (grammar: catalog.c)
  *   space                what all that takes of the disk (spacefile.c)
@@ -25,6 +26,7 @@
 
 #include "store/base/base.h"
 #include "store/keep.h"
+#include "store/packed.h"
 #include "store/scrub.h"
 #include "store/space.h"
 #include "store/tarcut.h"
@@ -286,6 +288,10 @@ void ql_extents_release(struct ql_extents *e);
 int ql_extents_add(struct ql_extents *e, uint64_t start, uint64_t end);
 bool ql_extents_have(const struct ql_extents *e, uint64_t start, uint64_t end);
 uint64_t ql_extents_bytes(const struct ql_extents *e);
+/* Takes a part out.  -ENOMEM: nothing was changed. */
+int ql_extents_cut(struct ql_extents *e, uint64_t start, uint64_t end);
+/* Adds all of another's.  -ENOMEM. */
+int ql_extents_copy(const struct ql_extents *from, struct ql_extents *to);
 
 /* ---- objects that come piece by piece ---- */
 
@@ -336,6 +342,10 @@ int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
 /* Whether an object is here, whole. */
 bool ql_object_here(const struct ql_store *store,
 		    const struct ql_digest *digest);
+/* What is recorded of a partial file of that size.  -ENOENT (not described):
+ * there is no such file. */
+int ql_partial_extents(struct ql_store *store, const struct ql_digest *digest,
+		       uint64_t size, struct ql_extents *ret_extents);
 /* Bytes of a partial file that are here; 0 where there is none. */
 uint64_t ql_partial_bytes(struct ql_store *store,
 			  const struct ql_digest *digest);
@@ -443,6 +453,7 @@ int ql_image_each(struct ql_store *store, ql_image_fn *fn, void *arg,
 struct ql_image_use { /* each content counts once */
 	uint64_t files, bytes;
 	uint64_t files_here, bytes_here;     /* whole */
+	uint64_t files_packed, bytes_packed; /* of others, in packed/ whole */
 	uint64_t files_partly, bytes_partly; /* of others, what is here */
 	uint64_t files_shared,
 		bytes_shared; /* also in other layers or images */
