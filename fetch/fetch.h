@@ -176,6 +176,9 @@ struct ql_fill_options {
 	 * UINT64_MAX: no limit. */
 	uint64_t background_rate;
 	bool plain_http;
+	/* All is to be opened: nothing stays packed, and what is counts as
+	 * missing. */
+	bool plain;
 	const char *config_dir; /* registries' settings; NULL: the default */
 };
 
@@ -207,6 +210,8 @@ void ql_filler_forget(struct ql_filler *filler,
 		      const struct ql_digest *manifest);
 /* What is here may be less than the image: a mount of it needs a filler. */
 bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info);
+/* There may be something to fetch of it.  (What is here may be packed.) */
+bool ql_fill_lacks(struct ql_store *store, const struct ql_image_info *info);
 /* Fetches all of an image's content that is missing, and waits for it.
  * -EIO: something could not be had in time. */
 int ql_fill_all(struct ql_store *store, const struct ql_image_info *info,
@@ -270,6 +275,7 @@ int ql_fill_flush(struct ql_filler *filler, struct ql_error *err);
 
 struct ql_fill_stats {
 	uint64_t bytes_fetched; /* from registries */
+	uint64_t bytes_packed;	/* read from packed/ */
 	uint64_t requests;
 	uint64_t chunks, chunk_bytes; /* verified and written */
 	uint64_t bad_chunks;	      /* not of their digest */

@@ -7,7 +7,8 @@
  * run of neighbouring spans of one blob in one request (fillsource.c), decodes
  * them (filldecode.c), cuts what comes out into chunks and puts each, once
  * verified, where it belongs (fillsink.c); of a chunk that another run has the
- * rest of, a piece is kept (fillpiece.c).  What has come is made durable and
+ * rest of, a piece is kept (fillpiece.c).  Where there is a budget, what nobody
+ * waits for stays as it came (fillpack.c).  What has come is made durable and
  * named in batches (fillsettle.c).
  *
  * Locks: struct ql_filler has one, which protects everything that is not said
@@ -62,6 +63,8 @@ struct ql_fill_run {
 	struct ql_fill_toc *toc; /* one reference */
 	uint32_t first, n;	 /* spans */
 	enum ql_fill_priority priority;
+	bool packs; /* what it brings stays packed */
+	bool local; /* it is read from packed/ */
 };
 
 struct ql_fill_queue {
@@ -85,6 +88,10 @@ int ql_fill_queue_add(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 bool ql_fill_queue_take(struct ql_fill_queue *q, enum ql_fill_priority least,
 			const uint64_t max_bytes[QL_FILL_PRIORITIES],
 			struct ql_fill_run *ret_run);
+/* The run, which was taken, goes on up to span last; not where one of them is
+ * taken, or lies elsewhere. */
+void ql_fill_queue_extend(struct ql_fill_queue *q, struct ql_fill_run *run,
+			  uint32_t last);
 void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n,
 			bool came);
 
@@ -143,6 +150,7 @@ struct ql_filler {
 	struct ql_fill_waiter *waiters; /* all that wait */
 	struct ql_fill_file *settling;	/* list by dirty_next */
 	size_t n_settling;
+	bool packed; /* something was put in packed/, and is not settled */
 	uint64_t settle_since;		 /* ns; 0: nothing to settle */
 	struct ql_fill_sources *sources; /* owned; has its own lock */
 	struct ql_fill_spool *spools;	 /* owned */
@@ -192,6 +200,7 @@ struct ql_fill_image {
 	size_t n_tocs;
 
 	uint64_t chunks_at; /* that had come when it was opened */
+	bool complete;	    /* nothing was missing then */
 
 	/* Under the filler's lock: the rest that is fetched. */
 	bool rest; /* it is */
@@ -303,6 +312,48 @@ int ql_fill_sink_end(struct ql_fill_sink *sink, struct ql_error *err);
 /* After -EBADMSG: the raw position from which on what was written is not to be
  * trusted. */
 uint64_t ql_fill_sink_bad(const struct ql_fill_sink *sink);
+/* ... and what of it may be wrong: the chunk. */
+void ql_fill_sink_doubt(const struct ql_fill_sink *sink, uint64_t *ret_from,
+			uint64_t *ret_to);
+/* From now on chunks are verified, and are not written but where somebody waits
+ * for them (or, of a prefetch, has the file open). */
+void ql_fill_sink_pack(struct ql_fill_sink *sink,
+		       enum ql_fill_priority priority);
+/* The raw places of those that were missing and are right (borrowed), and how
+ * many that are. */
+const struct ql_extents *ql_fill_sink_kept(const struct ql_fill_sink *sink,
+					   uint32_t *ret_n);
+
+/* ---- fillpack.c: what stays as it came ---- */
+
+/* Whether there is a budget. */
+bool ql_fill_packs(const struct ql_filler *f);
+/* Under the lock, of a run that was taken: whether it packs; then it ends with
+ * a chunk. */
+void ql_fill_pack_begin(struct ql_filler *f, struct ql_fill_run *run);
+bool ql_fill_packed_has(struct ql_filler *f, const struct ql_fill_toc *toc,
+			const struct ql_toc_chunk *chunk);
+/* The number of spans at the run's start of which all, or (*ret_here: false)
+ * none, are packed. */
+uint32_t ql_fill_packed_cut(struct ql_filler *f, const struct ql_fill_run *run,
+			    bool *ret_here);
+/* Raw bytes were wrong: the spans that they lie in are not packed any more. */
+void ql_fill_packed_doubt(struct ql_filler *f, const struct ql_fill_toc *toc,
+			  uint64_t from, uint64_t to);
+/* -ENOENT (not described): it is not all packed. */
+int ql_fill_packed_open(struct ql_filler *f, const struct ql_toc_blob *blob,
+			uint64_t offset, uint64_t len,
+			struct ql_stream **ret_stream, struct ql_error *err);
+/* Stands between *in (taken, and replaced by it: freed with it) and who reads
+ * it, and remembers what passes. */
+struct ql_fill_pack;
+int ql_fill_pack_new(struct ql_filler *f, const struct ql_toc_blob *blob,
+		     uint64_t offset, uint64_t len, struct ql_stream **in,
+		     struct ql_fill_pack **ret_pack, struct ql_error *err);
+/* Puts those of n spans that have something of kept (raw places). */
+int ql_fill_pack_keep(struct ql_fill_pack *p, const struct ql_fill_toc *toc,
+		      uint32_t first, uint32_t n, const struct ql_extents *kept,
+		      struct ql_error *err);
 
 /* ---- fillpiece.c: parts of chunks, not verified ---- */
 
@@ -356,6 +407,8 @@ void ql_fill_settle_later(struct ql_filler *f, struct ql_fill_file *file);
  * once it is, the image is recorded as whole. */
 void ql_fill_settle_whole(struct ql_filler *f,
 			  const struct ql_digest *manifest);
+/* Under the lock: something was put in packed/. */
+void ql_fill_settle_packed(struct ql_filler *f);
 /* Under the lock: nothing waits for the settling thread. */
 bool ql_fill_is_settled(const struct ql_filler *f);
 void *ql_fill_settle_main(void *arg);

@@ -14,7 +14,25 @@ enum {
 	PAUSE_MS = 500,	  /* between passes that brought nothing */
 };
 
-/* Under the lock: is it here?  A file of many chunks is opened to know. */
+/* What nobody has open, where it would stay packed: it is not to be opened
+ * only to know. */
+static bool chunk_is_partial(struct ql_filler *f,
+			     const struct ql_toc_file *entry,
+			     const struct ql_toc_chunk *chunk)
+{
+	struct ql_extents parts = { 0 };
+	bool is = entry->n_chunks > 1 &&
+		  ql_partial_extents(f->store, &entry->digest, entry->size,
+				     &parts) == 0 &&
+		  ql_extents_have(&parts, chunk->offset,
+				  chunk->offset + chunk->len);
+
+	ql_extents_release(&parts);
+	return is;
+}
+
+/* Under the lock: is it here, plain or packed?  A file of many chunks that
+ * would come plain is opened to know. */
 int ql_fill_chunk_missing(struct ql_filler *f, struct ql_fill_toc *toc,
 			  const struct ql_toc_chunk *chunk)
 {
@@ -28,6 +46,10 @@ int ql_fill_chunk_missing(struct ql_filler *f, struct ql_fill_toc *toc,
 	file = ql_fill_file_find(f, &entry.digest);
 	if (!file && ql_object_here(f->store, &entry.digest))
 		return 0;
+	if (!f->options.plain && ql_fill_packed_has(f, toc, chunk))
+		return 0;
+	if (!file && !toc->hot && ql_fill_packs(f))
+		return !chunk_is_partial(f, &entry, chunk);
 	r = ql_fill_file_get(f, toc, &entry, &file, NULL);
 	if (r == 0)
 		r = ql_fill_file_open(f, file, NULL);

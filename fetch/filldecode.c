@@ -12,6 +12,7 @@ struct decode {
 	struct ql_stream *in;	   /* borrowed */
 	struct ql_fill_sink *sink; /* borrowed */
 	bool yields;		   /* to those who wait */
+	bool local;		   /* it comes from packed/ */
 	uint64_t left; /* bytes of the run; a source may give more */
 };
 
@@ -39,7 +40,10 @@ static ssize_t decode_read(void *arg, void *buf, size_t len,
 		return n;
 	d->left -= (uint64_t)n;
 	(void)pthread_mutex_lock(&d->f->lock);
-	d->f->stats.bytes_fetched += (uint64_t)n;
+	if (d->local)
+		d->f->stats.bytes_packed += (uint64_t)n;
+	else
+		d->f->stats.bytes_fetched += (uint64_t)n;
 	(void)pthread_mutex_unlock(&d->f->lock);
 	return n;
 }
@@ -122,8 +126,11 @@ int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,
 		   struct ql_stream *in, struct ql_fill_sink *sink,
 		   uint32_t *ret_done, struct ql_error *err)
 {
-	struct decode d = { f, in, sink, run->priority == QL_FILL_BACKGROUND,
-			    0 };
+	struct decode d = { .f = f,
+			    .in = in,
+			    .sink = sink,
+			    .yields = run->priority == QL_FILL_BACKGROUND,
+			    .local = run->local };
 	struct ql_span_io io = { decode_read, decode_write, &d };
 	struct ql_span_decoder *decoder;
 	struct ql_toc_blob blob;

@@ -58,35 +58,114 @@ static bool is_local(int error)
 	       error == -EROFS || error == -EMFILE || error == -ENFILE;
 }
 
-/* What is left of the run from one source. */
-static int run_from(struct ql_filler *f, struct ql_fill_run *run,
-		    unsigned int source, struct ql_error *err)
+/* A run's way from one source. */
+struct way {
+	struct ql_stream *in;	   /* owned */
+	struct ql_fill_sink *sink; /* owned */
+	struct ql_fill_pack *pack; /* borrowed from `in`; or NULL */
+	uint32_t first, done;	   /* spans that went through */
+};
+
+static void way_release(struct way *w)
 {
-	_cleanup_(ql_fill_sink_freep) struct ql_fill_sink *sink = NULL;
-	_cleanup_stream_ struct ql_stream *in = NULL;
+	ql_fill_sink_free(w->sink);
+	ql_stream_free(w->in);
+}
+
+static int way_open(struct ql_filler *f, const struct ql_fill_run *run,
+		    unsigned int source, struct way *w, struct ql_error *err)
+{
 	struct ql_toc_blob blob;
 	uint64_t offset, len;
-	uint32_t done = 0;
 	int r = ql_fill_run_range(run->toc->toc, run->first, run->n, &blob,
 				  &offset, &len);
 
 	if (r < 0)
 		return ql_error_set(err, r, "table of contents: damaged");
-	r = ql_fill_source_open(f, &blob, source, offset, len, &in, err);
+	w->first = run->first;
+	r = run->local ? ql_fill_packed_open(f, &blob, offset, len, &w->in, err)
+		       : ql_fill_source_open(f, &blob, source, offset, len,
+					     &w->in, err);
+	if (r == 0 && run->packs && !run->local)
+		r = ql_fill_pack_new(f, &blob, offset, len, &w->in, &w->pack,
+				     err);
 	if (r == 0)
-		r = ql_fill_sink_new(f, run->toc, &sink, err);
+		r = ql_fill_sink_new(f, run->toc, &w->sink, err);
+	if (r == 0 && run->packs)
+		ql_fill_sink_pack(w->sink, run->priority);
+	return r;
+}
+
+/* What was verified, and is not written, goes to packed/. */
+static int way_keep(struct ql_filler *f, const struct ql_fill_run *run,
+		    struct way *w, struct ql_error *err)
+{
+	const struct ql_extents *kept;
+	uint32_t n;
+	int r;
+
+	kept = ql_fill_sink_kept(w->sink, &n);
+	if (!w->pack || n == 0)
+		return 0;
+	r = ql_fill_pack_keep(w->pack, run->toc, w->first, w->done, kept, err);
+	(void)pthread_mutex_lock(&f->lock);
+	if (r == 0) {
+		f->stats.chunks += n;
+		f->stats.chunk_bytes += ql_extents_bytes(kept);
+		f->full_since = 0;
+	} else if (r == -ENOSPC && f->full_since == 0) {
+		f->full_since = ql_now_ns();
+	}
+	ql_fill_settle_packed(f);
+	(void)pthread_mutex_unlock(&f->lock);
+	return r;
+}
+
+/* What of it is packed is not to be believed again, also where it was joined
+ * with what another source had. */
+static void way_doubt(struct ql_filler *f, const struct ql_fill_run *run,
+		      const struct way *w)
+{
+	uint64_t from, to;
+
+	ql_fill_sink_doubt(w->sink, &from, &to);
+	ql_fill_packed_doubt(f, run->toc, from, to);
+}
+
+/* What is left of the run from one source. */
+static int run_from(struct ql_filler *f, struct ql_fill_run *run,
+		    unsigned int source, struct ql_error *err)
+{
+	_cleanup_(way_release) struct way w = { 0 };
+	struct ql_error other = QL_ERROR_INIT;
+	int r = way_open(f, run, source, &w, err), kept;
+
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&f->lock);
-	f->stats.requests++;
+	f->stats.requests += !run->local;
 	(void)pthread_mutex_unlock(&f->lock);
-	r = ql_fill_decode(f, run, in, sink, &done, err);
+	r = ql_fill_decode(f, run, w.in, w.sink, &w.done, err);
+	if (r == -EBADMSG)
+		way_doubt(f, run, &w);
+	kept = way_keep(f, run, &w, r < 0 ? &other : err);
+	if (r == 0)
+		r = kept;
 	(void)pthread_mutex_lock(&f->lock);
-	ql_fill_queue_done(run->toc, run->first, done, true);
+	ql_fill_queue_done(run->toc, run->first, w.done, true);
 	(void)pthread_mutex_unlock(&f->lock);
-	run->first += done;
-	run->n -= done;
+	run->first += w.done;
+	run->n -= w.done;
 	return r;
+}
+
+static void run_failed(struct ql_filler *f, int error,
+		       const struct ql_error *err)
+{
+	(void)pthread_mutex_lock(&f->lock);
+	f->last_error = *err;
+	(void)pthread_mutex_unlock(&f->lock);
+	ql_debug("msg=\"fetch failed\" error=%d text=\"%s\"", error, err->text);
 }
 
 /* The sources from..to - 1, one after another, for what is left of the run.
@@ -104,11 +183,7 @@ static unsigned int run_sources(struct ql_filler *f, struct ql_fill_run *run,
 			break;
 		if (r < 0) {
 			*last = r;
-			(void)pthread_mutex_lock(&f->lock);
-			f->last_error = err;
-			(void)pthread_mutex_unlock(&f->lock);
-			ql_debug("msg=\"fetch failed\" error=%d text=\"%s\"", r,
-				 err.text);
+			run_failed(f, r, &err);
 		}
 		if (is_local(r) || r == -ECANCELED)
 			break;
@@ -116,7 +191,7 @@ static unsigned int run_sources(struct ql_filler *f, struct ql_fill_run *run,
 	return source - from;
 }
 
-static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
+static int run_remote(struct ql_filler *f, struct ql_fill_run *run)
 {
 	unsigned int first;
 	int last = -ENXIO;
@@ -132,6 +207,51 @@ static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
 	if (run->n > 0 && first > 0 && !is_local(last) && last != -ECANCELED)
 		(void)run_sources(f, run, 0, first, &last);
 	return run->n > 0 ? last : 0;
+}
+
+/* From packed/.  What nobody waits for is left there. */
+static int run_local(struct ql_filler *f, struct ql_fill_run *run)
+{
+	struct ql_error err = QL_ERROR_INIT;
+	int r = 0;
+
+	run->local = true;
+	if (!run->packs || run->priority != QL_FILL_BACKGROUND)
+		r = run_from(f, run, 0, &err);
+	if (r < 0)
+		run_failed(f, r, &err);
+	if (r == 0 && run->n > 0) {
+		(void)pthread_mutex_lock(&f->lock);
+		ql_fill_queue_done(run->toc, run->first, run->n, true);
+		(void)pthread_mutex_unlock(&f->lock);
+		run->n = 0;
+	}
+	return r;
+}
+
+/* Stretches that are packed, and stretches that are not, in turn. */
+static int run_fetch(struct ql_filler *f, struct ql_fill_run *run)
+{
+	bool stuck = false, here, local;
+	int r = 0;
+
+	while (r == 0 && run->n > 0) {
+		struct ql_fill_run part = *run;
+		uint32_t n = ql_fill_packed_cut(f, run, &here);
+
+		local = here && !stuck;
+		if (here && stuck)
+			n = 1;
+		part.n = n;
+		r = local ? run_local(f, &part) : run_remote(f, &part);
+		/* Where what is packed is wrong, others are asked. */
+		if (local && !is_local(r) && r != -ECANCELED)
+			r = 0;
+		stuck = local && part.n == n;
+		run->first += n - part.n;
+		run->n -= n - part.n;
+	}
+	return r;
 }
 
 struct failed_run {
@@ -163,7 +283,8 @@ static struct ql_fill_waiter *run_end(struct ql_filler *f,
 		run->toc->failures++;
 		run->toc->not_before =
 			ql_now_ns() + backoff_ns(f, run->toc->failures);
-		if (is_local(error) || error == -ECANCELED)
+		/* What could not be packed is none of a reader's business. */
+		if ((is_local(error) && !run->packs) || error == -ECANCELED)
 			list = ql_fill_waiters_take(f, waiter_of_run, &failed);
 		ql_fill_queue_done(run->toc, run->first, run->n, false);
 	}
@@ -218,6 +339,14 @@ static bool next_run(struct ql_filler *f, struct ql_fill_run *ret_run)
 	return ql_fill_queue_take(&f->queue, QL_FILL_BACKGROUND, most, ret_run);
 }
 
+/* Under the lock: who waits asks again: the run may have brought it packed. */
+static void ask_again(struct ql_filler *f)
+{
+	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
+		(void)ql_fill_file_want(f, w->file, w->offset, w->len,
+					QL_FILL_DEMAND);
+}
+
 static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 {
 	enum ql_fill_priority priority = run->priority;
@@ -226,6 +355,7 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	uint64_t offset, len;
 	int r;
 
+	ql_fill_pack_begin(f, run);
 	if (priority == QL_FILL_BACKGROUND &&
 	    ql_fill_run_range(run->toc->toc, run->first, run->n, &blob, &offset,
 			      &len) == 0)
@@ -238,6 +368,8 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	if (priority != QL_FILL_BACKGROUND)
 		f->quiet_from = ql_now_ns() + QUIET_MS * 1000000ULL;
 	list = run_end(f, run, r);
+	if (run->packs)
+		ask_again(f);
 	run->toc->refs--;
 	ql_fill_spools_sweep(f);
 	(void)pthread_cond_broadcast(&f->calm);
@@ -304,9 +436,7 @@ static struct ql_fill_waiter *tick(struct ql_filler *f)
 
 	for (struct ql_fill_waiter *w = late; w; w = w->next)
 		f->stats.timeouts += w->error == -ETIMEDOUT;
-	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
-		(void)ql_fill_file_want(f, w->file, w->offset, w->len,
-					QL_FILL_DEMAND);
+	ask_again(f);
 	measure(f, now);
 	(void)pthread_cond_broadcast(&f->work);
 	return late;

@@ -155,6 +155,8 @@ int ql_fill_image_open(struct ql_filler *filler,
 		return ql_error_nomem(err);
 	image->filler = filler;
 	image->manifest = info->manifest;
+	image->complete = !filler->options.plain &&
+			  ql_image_is_here(filler->store, info);
 	image->tocs = calloc(2UL + info->n_layers + manifest.n_layers,
 			     sizeof(struct ql_fill_toc *));
 	(void)pthread_mutex_lock(&filler->lock);
@@ -210,7 +212,9 @@ static void rest_begin(struct ql_fill_image *image)
 {
 	struct ql_filler *f = image->filler;
 
-	if (!image->rest) {
+	if (image->complete) {
+		image->here = true; /* no need to look at all of it again */
+	} else if (!image->rest) {
 		image->rest = true;
 		image->here = false;
 		image->at_toc = 0;
@@ -266,7 +270,7 @@ int ql_filler_rest(struct ql_filler *filler, const struct ql_image_info *info,
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&filler->lock);
-	if (find_own(filler, &info->manifest)) {
+	if (image->complete || find_own(filler, &info->manifest)) {
 		image_unlink(filler, image);
 	} else {
 		image->own = true;

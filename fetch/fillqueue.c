@@ -59,7 +59,9 @@ static int queue_push(struct ql_fill_queue *q, struct ql_fill_toc *toc,
 
 	if (!run)
 		return -ENOMEM;
-	*run = (struct ql_fill_run){ NULL, toc, first, n, p };
+	*run = (struct ql_fill_run){
+		.toc = toc, .first = first, .n = n, .priority = p
+	};
 	toc->refs++;
 	*q->tail[p] = run;
 	q->tail[p] = &run->next;
@@ -235,6 +237,23 @@ bool ql_fill_queue_take(struct ql_fill_queue *q, enum ql_fill_priority least,
 		if (take_at(q, p, max_bytes[p], ret_run))
 			return true;
 	return false;
+}
+
+void ql_fill_queue_extend(struct ql_fill_queue *q, struct ql_fill_run *run,
+			  uint32_t last)
+{
+	struct ql_toc_span before, span;
+	uint32_t end = run->first + run->n;
+
+	if (ql_toc_span(run->toc->toc, end - 1, &before) < 0)
+		return;
+	for (uint32_t i = end; i <= last; i++, before = span)
+		if (run->toc->state[i] == QL_SPAN_TAKEN ||
+		    !follows(run->toc, &before, i, &span))
+			return;
+	for (; end <= last; end++)
+		span_take(q, run->toc, end, span_len(run->toc, end));
+	run->n = end - run->first;
 }
 
 void ql_fill_queue_done(struct ql_fill_toc *toc, uint32_t first, uint32_t n,

@@ -54,9 +54,24 @@ void ql_fill_settle_throttle(struct ql_filler *f)
 		(void)pthread_cond_wait(&f->room, &f->lock);
 }
 
+void ql_fill_settle_packed(struct ql_filler *f)
+{
+	if (f->packed)
+		return;
+	if (f->n_settling == 0)
+		f->settle_since = ql_now_ns();
+	f->packed = true;
+	(void)pthread_cond_broadcast(&f->settle);
+}
+
+static bool has_batch(const struct ql_filler *f)
+{
+	return f->n_settling > 0 || f->packed;
+}
+
 bool ql_fill_is_settled(const struct ql_filler *f)
 {
-	return f->n_settling == 0 && !f->busy_settling && !f->whole;
+	return !has_batch(f) && !f->busy_settling && !f->whole;
 }
 
 /* ---- whole images ---- */
@@ -82,13 +97,15 @@ static bool settle_whole(struct ql_filler *f)
 {
 	struct ql_fill_whole *w = f->whole;
 	struct ql_error err = QL_ERROR_INIT;
-	bool whole = false;
+	bool whole = false, packs = ql_fill_packs(f);
 	int r;
 
 	f->whole = w->next;
 	f->busy_settling = true;
 	(void)pthread_mutex_unlock(&f->lock);
 	r = ql_image_mark_whole(f->store, &w->manifest, &whole, &err);
+	if (r == 0 && !whole && packs)
+		r = ql_image_mark_here(f->store, &w->manifest, &whole, &err);
 	if (r < 0 && r != -EAGAIN)
 		ql_debug("msg=\"not recorded as whole\" error=%d text=\"%s\"",
 			 r, err.text);
@@ -117,16 +134,6 @@ static void batch_release(struct settle_batch *b)
 	free(b->complete);
 }
 
-static int copy_extents(const struct ql_extents *from, struct ql_extents *to)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < from->n && r == 0; i++)
-		r = ql_extents_add(to, from->items[i].start,
-				   from->items[i].end);
-	return r;
-}
-
 /* Under the lock. */
 static int batch_add(struct settle_batch *b, struct ql_fill_file *file)
 {
@@ -146,13 +153,13 @@ static int batch_add(struct settle_batch *b, struct ql_fill_file *file)
 	file->space.taken = 0;
 	b->partial[b->n_partial].extents = &b->extents[b->n_partial];
 	b->n_partial++;
-	return copy_extents(&file->have, &b->extents[b->n_partial - 1]);
+	return ql_extents_copy(&file->have, &b->extents[b->n_partial - 1]);
 }
 
 /* Under the lock: takes the list.  -ENOMEM: it stays. */
 static int batch_take(struct ql_filler *f, struct settle_batch *b)
 {
-	size_t n = f->n_settling;
+	size_t n = f->n_settling + 1; /* there may be none */
 	struct ql_fill_file *file;
 	int r = 0;
 
@@ -314,14 +321,18 @@ static int settle(struct ql_filler *f)
 {
 	struct settle_batch b = { 0 };
 	struct ql_error err = QL_ERROR_INIT;
+	bool packed = f->packed;
 	int r = batch_take(f, &b);
 
 	(void)pthread_cond_broadcast(&f->room);
 	if (r == 0) {
 		f->busy_settling = true;
+		f->packed = false;
 		(void)pthread_mutex_unlock(&f->lock);
 		r = batch_check(f, &b);
-		if (r == 0)
+		if (r == 0 && packed)
+			r = ql_packed_settle(f->store, &err);
+		if (r == 0 && b.n > 0)
 			r = ql_store_settle(f->store, b.ready, b.n_ready,
 					    b.partial, b.n_partial, &err);
 		(void)pthread_mutex_lock(&f->lock);
@@ -333,6 +344,7 @@ static int settle(struct ql_filler *f)
 	else
 		batch_put_back(f, &b);
 	if (r < 0) {
+		f->packed |= packed;
 		settle_failed(f, r, &err);
 		ql_debug("msg=\"not settled yet\" error=%d text=\"%s\"", r,
 			 err.text);
@@ -363,12 +375,12 @@ void *ql_fill_settle_main(void *arg)
 		bool hurry = f->stop || f->flushing > 0 ||
 			     f->n_settling >= SETTLE_FILES;
 
-		if (f->n_settling == 0 && f->whole && now >= look_after) {
+		if (!has_batch(f) && f->whole && now >= look_after) {
 			if (!settle_whole(f))
 				look_after = now + SETTLE_RETRY_MS * 1000000ULL;
-		} else if (f->n_settling == 0 && f->whole && !f->stop) {
+		} else if (!has_batch(f) && f->whole && !f->stop) {
 			wait_until(f, look_after);
-		} else if (f->n_settling == 0) {
+		} else if (!has_batch(f)) {
 			if (f->stop && f->n_threads == 0)
 				break;
 			(void)pthread_cond_wait(&f->settle, &f->lock);

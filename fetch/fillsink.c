@@ -30,6 +30,11 @@ struct ql_fill_sink {
 	bool amid;		  /* `next` may be entered in its middle */
 	uint64_t bad;		  /* raw position, or UINT64_MAX */
 
+	bool packs; /* what nobody waits for is only verified */
+	enum ql_fill_priority priority;
+	struct ql_extents kept; /* owned; raw places of what was so */
+	uint32_t n_kept;	/* chunks */
+
 	bool active; /* a chunk has begun */
 	struct ql_toc_chunk chunk;
 	uint32_t first;		   /* byte of it that came here */
@@ -37,6 +42,8 @@ struct ql_fill_sink {
 	struct ql_fill_file *file; /* one reference; NULL: passed over */
 	int fd;			   /* where it goes */
 	bool single;		   /* fd is this sink's own */
+	bool weighed;		   /* it is verified, and not written */
+	struct ql_digest weight;   /* what it must be then */
 	uint64_t taken;		   /* of disk: for fd */
 	int scratch;		   /* owned; or -1 */
 	uint64_t scratch_taken;	   /* of disk */
@@ -76,6 +83,7 @@ static void chunk_drop(struct ql_fill_sink *s)
 	s->fd = -1;
 	s->scratch = -1;
 	s->single = false;
+	s->weighed = false;
 	s->active = false;
 	if (!s->file)
 		return;
@@ -91,6 +99,7 @@ void ql_fill_sink_free(struct ql_fill_sink *sink)
 		return;
 	chunk_drop(sink);
 	ql_hasher_free(sink->hasher);
+	ql_extents_release(&sink->kept);
 	free(sink->buf);
 	free(sink);
 }
@@ -143,18 +152,60 @@ static int chunk_want(struct ql_fill_sink *s, const struct ql_toc_file *entry,
 	return r;
 }
 
+/* Under the lock: somebody is about to read it, and has no use for it packed.
+ */
+static bool chunk_is_awaited(const struct ql_fill_sink *s,
+			     const struct ql_fill_file *file)
+{
+	const struct ql_toc_chunk *c = &s->chunk;
+
+	if (!file || file->state != QL_FILL_COMING)
+		return false;
+	if (s->priority != QL_FILL_BACKGROUND)
+		return true;
+	for (const struct ql_fill_waiter *w = s->f->waiters; w; w = w->next)
+		if (w->file == file && w->offset < c->offset + c->len &&
+		    (w->offset >= c->offset || w->len > c->offset - w->offset))
+			return true;
+	return false;
+}
+
+/* Under the lock: it is only verified; or, where it is here or its start was
+ * not seen, passes by.  False: it goes where it belongs. */
+static bool chunk_weigh(struct ql_fill_sink *s, const struct ql_toc_file *entry,
+			bool here, bool packed)
+{
+	const struct ql_toc_chunk *c = &s->chunk;
+	const struct ql_fill_file *file =
+		ql_fill_file_find(s->f, &entry->digest);
+
+	if (chunk_is_awaited(s, file))
+		return false;
+	if (file)
+		here = ql_fill_file_has(file, c->offset, c->len);
+	s->weighed = s->first == 0 && !here && !packed &&
+		     !ql_fill_file_is_bad(s->f, &entry->digest);
+	s->weight = c->len == entry->size ? entry->digest : c->digest;
+	return true;
+}
+
 static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
 {
 	struct ql_toc_file entry;
-	bool here;
+	bool here, packed, weighs = false;
 	int r = ql_toc_file(s->toc->toc, s->chunk.file, &entry);
 
 	if (r < 0)
 		return ql_error_set(err, r, "table of contents: damaged");
 	here = ql_object_here(s->f->store, &entry.digest);
+	packed = s->packs && ql_fill_packed_has(s->f, s->toc, &s->chunk);
 	(void)pthread_mutex_lock(&s->f->lock);
-	ql_fill_settle_throttle(s->f);
-	r = chunk_want(s, &entry, here, err);
+	if (s->packs)
+		weighs = chunk_weigh(s, &entry, here, packed);
+	if (!weighs) {
+		ql_fill_settle_throttle(s->f);
+		r = chunk_want(s, &entry, here, err);
+	}
 	(void)pthread_mutex_unlock(&s->f->lock);
 	return r;
 }
@@ -258,11 +309,11 @@ static int chunk_begin(struct ql_fill_sink *s, struct ql_error *err)
 	s->active = true;
 	s->done = s->first;
 	r = chunk_lookup(s, err);
-	if (r < 0 || !s->file)
+	if (r < 0 || (!s->file && !s->weighed))
 		return r;
 	if (ql_hasher_reset(s->hasher) < 0)
 		return ql_error_nomem(err);
-	return chunk_open(s, err);
+	return s->weighed ? 0 : chunk_open(s, err);
 }
 
 static int write_at(const struct ql_fill_sink *s, int fd, const char *data,
@@ -349,6 +400,8 @@ static int chunk_accept(struct ql_fill_sink *s)
 /* What the chunk must be: nobody hashes what is whole with one again. */
 static const struct ql_digest *chunk_digest(const struct ql_fill_sink *s)
 {
+	if (s->weighed)
+		return &s->weight;
 	return s->single ? &s->file->digest : &s->chunk.digest;
 }
 
@@ -451,11 +504,31 @@ static int chunk_part(struct ql_fill_sink *s, struct ql_error *err)
 
 /* ---- chunks ---- */
 
+/* It was only verified. */
+static int chunk_weighed(struct ql_fill_sink *s, struct ql_error *err)
+{
+	struct ql_digest d;
+	int r = 0;
+
+	ql_hasher_final(s->hasher, &d);
+	if (!ql_digest_equal(&d, &s->weight))
+		r = chunk_refuse(s, false, err);
+	else if (ql_extents_add(&s->kept, s->chunk.raw,
+				s->chunk.raw + s->chunk.len) < 0)
+		r = ql_error_nomem(err);
+	else
+		s->n_kept++;
+	chunk_drop(s);
+	return r;
+}
+
 static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 {
 	struct ql_digest d;
 	int r;
 
+	if (s->weighed)
+		return chunk_weighed(s, err);
 	if (!s->file) {
 		s->active = false;
 		return 0;
@@ -477,10 +550,12 @@ static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 static int chunk_write(struct ql_fill_sink *s, const char *data, size_t len,
 		       struct ql_error *err)
 {
-	if (!s->file)
+	if (!s->file && !s->weighed)
 		return 0;
 	if (s->first == 0)
 		ql_hasher_update(s->hasher, data, len);
+	if (s->weighed)
+		return 0;
 	if (s->single)
 		return write_at(s, s->fd, data, len, s->done, err);
 	if (s->scratch >= 0)
@@ -593,4 +668,27 @@ int ql_fill_sink_seek(struct ql_fill_sink *sink, uint64_t raw,
 uint64_t ql_fill_sink_bad(const struct ql_fill_sink *sink)
 {
 	return sink->active ? sink->chunk.raw + sink->first : sink->bad;
+}
+
+void ql_fill_sink_doubt(const struct ql_fill_sink *sink, uint64_t *ret_from,
+			uint64_t *ret_to)
+{
+	bool chunk = sink->active || sink->bad != UINT64_MAX;
+
+	*ret_from = chunk ? sink->chunk.raw : sink->raw;
+	*ret_to = chunk ? sink->chunk.raw + sink->chunk.len : sink->raw + 1;
+}
+
+void ql_fill_sink_pack(struct ql_fill_sink *sink,
+		       enum ql_fill_priority priority)
+{
+	sink->packs = true;
+	sink->priority = priority;
+}
+
+const struct ql_extents *ql_fill_sink_kept(const struct ql_fill_sink *sink,
+					   uint32_t *ret_n)
+{
+	*ret_n = sink->n_kept;
+	return &sink->kept;
 }

@@ -235,7 +235,9 @@ int ql_filler_start(struct ql_filler *f, const struct ql_image_info *info,
 		spool = NULL;
 		lent = NULL;
 	}
-	if (hot)
+	if (r == 0 && image->complete)
+		r = 0; /* some of it may be packed: that is as near */
+	else if (hot)
 		r = ask_hot(f, hot);
 	else if (r == 0)
 		r = ask_landmarks(f, image);

@@ -24,6 +24,11 @@ bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info)
 	return false;
 }
 
+bool ql_fill_lacks(struct ql_store *store, const struct ql_image_info *info)
+{
+	return ql_fill_needed(store, info) && !ql_image_is_here(store, info);
+}
+
 /* ---- one object ---- */
 
 struct blocking {
@@ -175,9 +180,9 @@ static int wait_all(struct ql_filler *f, struct ql_fill_image *image,
 	/* It goes on for as long as something comes. */
 	while (!ql_fill_image_here(image, LOOK_NS)) {
 		ql_filler_stats(f, stats);
-		if (stats->bytes_fetched != moved)
+		if (stats->bytes_fetched + stats->bytes_packed != moved)
 			since = ql_now_ns();
-		moved = stats->bytes_fetched;
+		moved = stats->bytes_fetched + stats->bytes_packed;
 		if (cancel && atomic_load(cancel))
 			return ql_error_set(err, -ECANCELED, "canceled");
 		/* It would be fetched again and again. */

@@ -86,6 +86,14 @@ static int config_get(struct ql_source *src, struct ql_resolved *resolved,
 				       err);
 }
 
+/* Where there is a budget, all of an image comes by its tables, so that it can
+ * stay packed; pull_missing() fetches it. */
+static bool pull_packs(struct ql_store *store,
+		       const struct ql_pull_options *options)
+{
+	return !options->lazy && ql_space_is_limited(store);
+}
+
 /* What comes now, and what comes when it is read. */
 static int pull_layers(struct ql_store *store, struct ql_source *src,
 		       const struct ql_ref *ref,
@@ -94,16 +102,18 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 		       struct ql_spool **ret_spool,
 		       struct ql_pull_result *result, struct ql_error *err)
 {
+	struct ql_pull_options tables = *options;
 	int r = -ENOENT;
 
-	if (options->lazy && !options->no_start)
-		r = ql_start_pull(store, src, ref, options, resolved, ret_spool,
+	tables.lazy = options->lazy || pull_packs(store, options);
+	if (tables.lazy && !options->no_start)
+		r = ql_start_pull(store, src, ref, &tables, resolved, ret_spool,
 				  result, err);
 	if (r != -ENOENT)
 		return r;
 	r = resolved->diff_ids ? 0 : ql_resolve_config(src, resolved, err);
-	if (r == 0 && options->lazy)
-		r = ql_lazylayers_fetch(store, src, resolved, options, result,
+	if (r == 0 && tables.lazy)
+		r = ql_lazylayers_fetch(store, src, resolved, &tables, result,
 					err);
 	if (r == 0)
 		r = ql_layers_fetch(store, src, resolved, options, result, err);
@@ -122,7 +132,8 @@ static int pull_shared(struct ql_store *store, struct ql_source *src,
 {
 	int r;
 
-	if (options->lazy || !ql_share_is_likely(store, ref))
+	if (options->lazy || pull_packs(store, options) ||
+	    !ql_share_is_likely(store, ref))
 		return -ENOENT;
 	r = options->no_start ? -ENOENT
 			      : ql_start_pull(store, src, ref, options,
@@ -181,7 +192,7 @@ static int pull_missing(struct ql_store *store,
 
 	if (r < 0)
 		return ql_error_errno(err, r, "image");
-	if (!ql_fill_needed(store, &info))
+	if (!ql_fill_lacks(store, &info))
 		return 0;
 	r = ql_fill_missing(store, &info, &fill, options->cancel, &stats, err);
 	result->bytes_fetched += stats.bytes_fetched;

@@ -161,7 +161,7 @@ static int pull_rest(const struct pull *p, const struct ql_digest *manifest,
 
 	if (r < 0)
 		return ql_error_errno(err, r, "%s", p->ref.name);
-	if (!ql_fill_needed(p->pulls->store, &info))
+	if (!ql_fill_lacks(p->pulls->store, &info))
 		return 0;
 	return p->full || !p->pulls->filler
 		       ? ql_fill_all(p->pulls->store, &info, &fill, err)

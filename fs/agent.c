@@ -90,7 +90,7 @@ static int rest_one(const char *name, const struct ql_image_info *info,
 	struct ql_error err = QL_ERROR_INIT;
 
 	(void)name;
-	if (ql_fill_needed(run->agent.store, info) &&
+	if (ql_fill_lacks(run->agent.store, info) &&
 	    ql_filler_rest(run->agent.filler, info, &err) < 0)
 		ql_log(QL_LOG_WARN,
 		       "msg=\"an image stays as it is\" "

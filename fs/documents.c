@@ -183,7 +183,7 @@ int ql_doc_image_status(struct ql_store *store, const char *text,
 		return r;
 	return done(
 		json_pack("{s:o, s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, "
-			  "s:I, s:I, s:I, s:o}",
+			  "s:I, s:I, s:I, s:I, s:I, s:o}",
 			  "image", ql_json_text(text), "name",
 			  ql_json_text(name), "digest",
 			  ql_json_digest(&info.manifest), "pinned",
@@ -194,6 +194,8 @@ int ql_doc_image_status(struct ql_store *store, const char *text,
 			  "bytes_here", (json_int_t)use.bytes_here,
 			  "files_shared", (json_int_t)use.files_shared,
 			  "bytes_shared", (json_int_t)use.bytes_shared,
+			  "files_packed", (json_int_t)use.files_packed,
+			  "bytes_packed", (json_int_t)use.bytes_packed,
 			  "files_partly", (json_int_t)use.files_partly,
 			  "bytes_partly", (json_int_t)use.bytes_partly,
 			  "sources", sources_json(store, &info)),

@@ -89,6 +89,7 @@ static int content_fetch(struct ql_store *store, struct ql_input *in,
 			 struct ql_error *err)
 {
 	const struct ql_fill_options fill = { .plain_http = o->push.plain_http,
+					      .plain = true,
 					      .config_dir =
 						      o->push.config_dir };
 

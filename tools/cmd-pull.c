@@ -71,7 +71,7 @@ static int pull_rest(const struct ql_cli *cli, struct ql_store *store,
 
 	if (r < 0)
 		return ql_error_errno(err, r, "image");
-	return ql_fill_needed(store, &info)
+	return ql_fill_lacks(store, &info)
 		       ? ql_fill_all(store, &info, &fill, err)
 		       : 0;
 }

@@ -63,11 +63,17 @@ static void print_image(const json_t *json, const char *text)
 		     ql_human_bytes(number(json, "bytes"), b),
 		     number(json, "files_shared"),
 		     ql_human_bytes(number(json, "bytes_shared"), c));
+	if (number(json, "files_packed") > 0)
+		(void)printf("%" PRIu64 " more (%s) are here as they came, "
+			     "packed\n",
+			     number(json, "files_packed"),
+			     ql_human_bytes(number(json, "bytes_packed"), a));
 	if (number(json, "files_partly") > 0)
 		(void)printf("%s more are here of %" PRIu64 " other files\n",
 			     ql_human_bytes(number(json, "bytes_partly"), a),
 			     number(json, "files_partly"));
-	if (number(json, "files_here") < number(json, "files"))
+	if (number(json, "files_here") + number(json, "files_packed") <
+	    number(json, "files"))
 		print_sources(json_object_get(json, "sources"));
 	print_fill(json_object_get(json, "fill"));
 	if (json_is_true(json_object_get(json, "pinned")))
