@@ -162,6 +162,7 @@ static void a_restart_changes_no_decision(void **state)
 			make(p, CAPACITY);
 		_cleanup_(ql_cache_freep) struct ql_cache *b = NULL;
 		_cleanup_buf_ struct ql_buf head = QL_BUF_INIT(1 << 20);
+		_cleanup_buf_ struct ql_buf other = QL_BUF_INIT(1 << 20);
 		_cleanup_free_ struct db *db = calloc(1, sizeof(*db));
 		struct ql_error err = QL_ERROR_INIT;
 		uint64_t s = 77172645463325252U + i;
@@ -184,6 +185,12 @@ static void a_restart_changes_no_decision(void **state)
 			if (step(a, &s) != step(b, &t))
 				fail_msg("%s: decision %d is another",
 					 ql_cache_policy_name(p), n);
+		/* And what was learned on the way is the same. */
+		ql_buf_clear(&head);
+		assert_int_equal(ql_cache_head(a, &head), 0);
+		assert_int_equal(ql_cache_head(b, &other), 0);
+		assert_int_equal(head.len, other.len);
+		assert_memory_equal(head.data, other.data, head.len);
 	}
 }
 

@@ -209,6 +209,74 @@ static void the_bound_is_belady_by_bytes(void **state)
 	assert_int_equal(r.hits + r.evictions, 0);
 }
 
+#define OWN_HEADER "{\"quicklayer_access_log\": 1}\n"
+#define HEX60 "000000000000000000000000000000000000000000000000000000000000"
+#define OWN(rest)                                                              \
+	"{\"time\": \"2026-11-24T18:00:00.123Z\", \"repository\": \"r/a\", "   \
+	"" rest "}\n"
+#define OWN_IMAGE OWN("\"image\": \"sha256:0100" HEX60 "\"")
+#define OWN_LAYER(id, rest) OWN("\"layer\": \"sha256:" id HEX60 "\", " rest)
+
+static void our_own_log_says_what_stands_on_what(void **state)
+{
+	static const char text[] = OWN_HEADER OWN_IMAGE OWN_LAYER(
+		"0200", "\"size\": 6, \"bytes\": 3")
+		OWN_LAYER("0300", "\"size\": 6, \"bytes\": 1, \"hit\": true, "
+				  "\"parent\": \"sha256:0200" HEX60 "\"")
+			OWN_IMAGE OWN_LAYER("0200",
+					    "\"size\": 6, \"bytes\": 3");
+	__attribute__((cleanup(
+		ql_trace_counts_release))) struct ql_trace_counts counts = {
+		0
+	};
+	_cleanup_(ql_tracespool_freep) struct ql_tracespool *s =
+		spool(text, strlen(text), &counts);
+	struct ql_trace_event a, b;
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_sim_result r;
+
+	(void)state;
+	assert_int_equal(ql_tracespool_next(s, &a, &err), 1);
+	assert_int_equal(ql_tracespool_next(s, &b, &err), 1);
+	assert_int_equal(a.req.id, 2);
+	assert_int_equal(a.req.flags, QL_CACHE_START);
+	assert_int_equal(b.req.parent, 2);
+	assert_int_equal(b.req.flags, 0);
+	assert_int_equal(ql_tracespool_footprint(s), 12);
+	/* Space by size, traffic by bytes. */
+	run(text, "lru", 12, &r);
+	assert_int_equal(r.bytes, 7);
+	assert_int_equal(r.hit_bytes, 3);
+	assert_int_equal(r.fetched, 4);
+	run(text, "lru", 11, &r);
+	assert_int_equal(r.hit_bytes, 0);
+	run(text, QL_SIM_BOUND, 4, &r); /* two thirds of it */
+	assert_int_equal(r.hit_bytes, 2);
+	assert_int_equal(r.fetched, 5);
+}
+
+static void our_own_log_may_be_broken(void **state)
+{
+	(void)state;
+	expect(OWN_HEADER "{\"time\": \"2026\n" OWN_LAYER(
+		       "0200", "\"size\": 6, \"bytes\": 3"),
+	       1, 1, 1);
+	/* Two that were put together. */
+	expect(OWN_HEADER OWN_IMAGE OWN_HEADER OWN_IMAGE, 0, 0, 2);
+	expect(OWN_HEADER OWN_LAYER("02", "\"size\": 6, \"bytes\": 3")
+		       OWN_LAYER("0200", "\"size\": 6")
+			       OWN_LAYER("0200", "\"size\": -1, \"bytes\": 3")
+				       OWN_LAYER("0200",
+						 "\"size\": 1, \"bytes\": 3, "
+						 "\"parent\": 7")
+					       OWN("\"image\": 1") "{}\n",
+	       0, 6, 1);
+	/* Without a header, or with a later one, it is none. */
+	expect(OWN_IMAGE, 0, 1, 0);
+	expect("{\"quicklayer_access_log\": 2}\n" OWN_IMAGE, 0, 2, 0);
+	expect(OWN_HEADER BLOB("01", "b", "5"), 0, 1, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +287,8 @@ int main(void)
 		cmocka_unit_test(time_never_goes_back),
 		cmocka_unit_test(layers_of_a_pull_stand_on_each_other),
 		cmocka_unit_test(the_bound_is_belady_by_bytes),
+		cmocka_unit_test(our_own_log_says_what_stands_on_what),
+		cmocka_unit_test(our_own_log_may_be_broken),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -72,20 +72,29 @@ static void drop(struct min *m, uint64_t o, uint64_t bytes)
 		take(m, o);
 }
 
+/* Of what is fetched, as much as is here of what it takes. */
+static uint64_t part(uint64_t bytes, uint64_t here, uint64_t size)
+{
+	double share = size ? (double)here / (double)size : 1;
+
+	return here >= size ? bytes : (uint64_t)((double)bytes * share);
+}
+
 static void step(struct min *m, const struct ql_trace_event *ev,
 		 const struct ql_sim_links *links, struct ql_sim_result *res)
 {
 	uint64_t o = ev->object;
 	uint64_t size = ev->req.size;
 	uint64_t here = m->bytes[o];
+	uint64_t kept = part(ev->bytes, here, size);
 
 	res->requests++;
 	res->hits += here == size;
-	res->bytes += size;
-	res->hit_bytes += here;
-	res->saved_ns += ql_sim_cost(links, ev->req.id, here);
+	res->bytes += ev->bytes;
+	res->hit_bytes += kept;
+	res->saved_ns += ql_sim_cost(links, ev->req.id, kept);
 	if (!ql_sim_peer_has(links, ev->req.id))
-		res->fetched += size - here;
+		res->fetched += ev->bytes - kept;
 	m->used += size - here;
 	m->bytes[o] = size;
 	m->next[o] = ev->next;

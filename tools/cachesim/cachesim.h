@@ -15,7 +15,12 @@
 
 /* ---- traceline.c: one request of a trace ---- */
 
-enum ql_trace_kind { QL_TRACE_OTHER, QL_TRACE_MANIFEST, QL_TRACE_BLOB };
+enum ql_trace_kind {
+	QL_TRACE_OTHER,
+	QL_TRACE_MANIFEST,
+	QL_TRACE_BLOB,
+	QL_TRACE_HEADER, /* of an access log of ours */
+};
 
 struct ql_traceline {
 	enum ql_trace_kind kind;
@@ -23,12 +28,26 @@ struct ql_traceline {
 	uint64_t client;
 	uint64_t family; /* the repository */
 	uint64_t id;	 /* of a blob */
-	uint64_t size;	 /* bytes that were sent */
+	uint64_t size;	 /* bytes of disk */
+	uint64_t bytes;	 /* that were sent, or would be */
+	bool own;	 /* of an access log of ours, which says what */
+	uint64_t parent; /* the layer stands on; 0: nothing */
 };
 
-/* A JSON object of the IBM traces.  -EBADMSG, saying what is wrong. */
+/* A JSON object of the IBM traces, where not a header.  -EBADMSG, saying what
+ * is wrong. */
 int ql_traceline_parse(const char *text, size_t len,
 		       struct ql_traceline *ret_line, struct ql_error *err);
+
+/* ---- ownline.c: one of an access log of ours (store/accesslog.h) ---- */
+
+/* Of a JSON object.  -EBADMSG: a header, but of another version. */
+int ql_ownline_header(const json_t *json, bool *ret_is, struct ql_error *err);
+/* The same as ql_traceline_parse(), once a header has come. */
+int ql_ownline_parse(const char *text, size_t len,
+		     struct ql_traceline *ret_line, struct ql_error *err);
+/* "[RFC 3339 in UTC]" in ms since the epoch.  -EBADMSG. */
+int ql_trace_time(const char *text, int64_t *ret);
 
 /* ---- tracereader.c: lines of a trace, in the order of their times ---- */
 
@@ -37,7 +56,7 @@ enum { QL_TRACE_NAMED = 5 }; /* broken lines that are named */
 struct ql_trace_counts {
 	uint64_t lines;	 /* that were read: all of the following */
 	uint64_t broken; /* and skipped */
-	uint64_t other;	 /* neither GETs of manifests nor of blobs */
+	uint64_t other;	 /* neither GETs of manifests nor of blobs; headers */
 	uint64_t late;	 /* further out of order than the window holds */
 	uint64_t pulls;
 	uint64_t requests; /* of layers */
@@ -96,6 +115,7 @@ bool ql_tracestack_follow(struct ql_tracestack *s,
 
 struct ql_trace_event {
 	struct ql_cache_request req; /* cost 0 */
+	uint64_t bytes;		     /* to fetch it */
 	uint64_t object; /* 0, 1, … in the order of their coming */
 	uint64_t next;	 /* event of the same object; UINT64_MAX: none */
 };
@@ -127,9 +147,9 @@ struct ql_sim_links {
 struct ql_sim_result {
 	const char *policy;
 	uint64_t budget;
-	uint64_t requests, hits; /* of layers */
-	uint64_t bytes, hit_bytes;
-	uint64_t fetched; /* from the registry, not from peers */
+	uint64_t requests, hits;   /* of layers */
+	uint64_t bytes, hit_bytes; /* of fetching */
+	uint64_t fetched;	   /* from the registry, not from peers */
 	uint64_t evictions;
 	uint64_t saved_ns; /* of fetching, by hits */
 	uint64_t took_ns;  /* all decisions together */

@@ -23,26 +23,28 @@ uint64_t ql_sim_cost(const struct ql_sim_links *links, uint64_t id,
 }
 
 static void count(struct ql_sim_result *res, const struct ql_sim_links *links,
-		  const struct ql_cache_request *req, bool hit)
+		  const struct ql_trace_event *ev, bool hit)
 {
+	const struct ql_cache_request *req = &ev->req;
+
 	res->requests++;
-	res->bytes += req->size;
+	res->bytes += ev->bytes;
 	if (hit) {
 		res->hits++;
-		res->hit_bytes += req->size;
+		res->hit_bytes += ev->bytes;
 		res->saved_ns += req->cost;
 	} else if (!ql_sim_peer_has(links, req->id)) {
-		res->fetched += req->size;
+		res->fetched += ev->bytes;
 	}
 }
 
-static int step(struct ql_cache *c, const struct ql_cache_request *req,
+static int step(struct ql_cache *c, const struct ql_trace_event *ev,
 		const struct ql_sim_links *links, struct ql_sim_result *res,
 		struct ql_error *err)
 {
 	enum ql_cache_result result;
 	uint64_t id;
-	int r = ql_cache_access(c, req, &result, err);
+	int r = ql_cache_access(c, &ev->req, &result, err);
 
 	if (r < 0)
 		return r;
@@ -50,7 +52,7 @@ static int step(struct ql_cache *c, const struct ql_cache_request *req,
 		ql_cache_evict(c, id);
 		res->evictions++;
 	}
-	count(res, links, req, result == QL_CACHE_HIT);
+	count(res, links, ev, result == QL_CACHE_HIT);
 	return 0;
 }
 
@@ -67,7 +69,7 @@ static uint64_t thread_ns(void)
 }
 
 static int replay_batch(struct ql_tracespool *s, struct ql_cache *c,
-			struct ql_cache_request *reqs,
+			struct ql_trace_event *events,
 			const struct ql_sim_links *links,
 			struct ql_sim_result *res, struct ql_error *err)
 {
@@ -77,15 +79,14 @@ static int replay_batch(struct ql_tracespool *s, struct ql_cache *c,
 	int r = 1;
 
 	while (n < BATCH && (r = ql_tracespool_next(s, &ev, err)) > 0) {
-		reqs[n] = ev.req;
-		reqs[n].cost = ql_sim_cost(links, ev.req.id, ev.req.size);
-		n++;
+		ev.req.cost = ql_sim_cost(links, ev.req.id, ev.bytes);
+		events[n++] = ev;
 	}
 	if (r < 0)
 		return r;
 	begin = thread_ns();
 	for (size_t i = 0; i < n; i++) {
-		r = step(c, &reqs[i], links, res, err);
+		r = step(c, &events[i], links, res, err);
 		if (r < 0)
 			return r;
 	}
@@ -98,12 +99,12 @@ static int replay(struct ql_tracespool *s, const struct ql_cache_policy *policy,
 		  struct ql_error *err)
 {
 	_cleanup_(ql_cache_freep) struct ql_cache *c = NULL;
-	_cleanup_free_ struct ql_cache_request *reqs =
-		calloc(BATCH, sizeof(*reqs));
+	_cleanup_free_ struct ql_trace_event *events =
+		calloc(BATCH, sizeof(*events));
 	struct ql_cache_stats stats;
 	int r;
 
-	if (!reqs)
+	if (!events)
 		return ql_error_nomem(err);
 	r = ql_tracespool_rewind(s, err);
 	if (r == 0)
@@ -111,7 +112,7 @@ static int replay(struct ql_tracespool *s, const struct ql_cache_policy *policy,
 	if (r < 0)
 		return r;
 	do
-		r = replay_batch(s, c, reqs, links, res, err);
+		r = replay_batch(s, c, events, links, res, err);
 	while (r > 0);
 	ql_cache_stats(c, &stats);
 	res->memory = stats.memory;

@@ -59,7 +59,7 @@ static int64_t days(int y, int m, int d)
 }
 
 /* RFC 3339 in UTC, as the traces have it; finer than ms is left out. */
-static int parse_time(const char *p, int64_t *ret)
+int ql_trace_time(const char *p, int64_t *ret)
 {
 	int y, mo, d, h, mi, s;
 	int64_t ms = 0;
@@ -140,7 +140,8 @@ static int read_members(const json_t *json, struct ql_traceline *line,
 				    err);
 	if (r < 0)
 		return r;
-	if (parse_time(when, &line->time) < 0)
+	line->bytes = line->size;
+	if (ql_trace_time(when, &line->time) < 0)
 		return ql_error_set(err, -EBADMSG, "no time: %.40s", when);
 	client = ql_json_opt_string(json, "http.request.remoteaddr", "");
 	line->client = name_hash(client, strlen(client));
@@ -157,13 +158,18 @@ int ql_traceline_parse(const char *text, size_t len,
 {
 	_cleanup_json_ json_t *json = NULL;
 	struct ql_traceline line = { .kind = QL_TRACE_OTHER };
+	bool header = false;
 	int r = ql_json_parse(text, len, &json, err);
 
 	if (r < 0)
 		return r;
 	if (!json_is_object(json))
 		return ql_error_set(err, -EBADMSG, "no JSON object");
-	r = read_members(json, &line, err);
+	r = ql_ownline_header(json, &header, err);
+	if (r == 0 && header)
+		line.kind = QL_TRACE_HEADER;
+	else if (r == 0)
+		r = read_members(json, &line, err);
 	if (r == 0)
 		*ret_line = line;
 	return r;

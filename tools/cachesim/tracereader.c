@@ -25,6 +25,7 @@ struct ql_tracereader {
 	uint64_t number;
 	int64_t now;
 	bool started, ended;
+	bool own; /* an access log of ours: it began with a header */
 };
 
 void ql_trace_counts_release(struct ql_trace_counts *counts)
@@ -128,15 +129,21 @@ static int read_one(struct ql_tracereader *t, struct ql_error *err)
 		if (r == 0)
 			return 0;
 		if (r > 0)
-			r = ql_traceline_parse(text, len, &w.line, err);
+			r = t->own ? ql_ownline_parse(text, len, &w.line, err)
+				   : ql_traceline_parse(text, len, &w.line,
+							err);
 		if (r < 0 && r != -EBADMSG)
 			return r;
+		/* Logs that were rotated have one each. */
+		if (r == 0 && counts->lines == 0)
+			t->own = w.line.kind == QL_TRACE_HEADER;
 		counts->lines++;
 		if (r < 0) {
 			r = note_broken(counts, line, err);
 			if (r < 0)
 				return r;
-		} else if (w.line.kind == QL_TRACE_OTHER) {
+		} else if (w.line.kind != QL_TRACE_MANIFEST &&
+			   w.line.kind != QL_TRACE_BLOB) {
 			counts->other++;
 		} else {
 			heap_add(t, &w);

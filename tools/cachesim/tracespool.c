@@ -14,7 +14,8 @@ enum { BATCH = 4096 };
 struct object {
 	uint64_t id;
 	uint64_t size;
-	uint64_t next; /* event, while going backwards */
+	uint64_t bytes; /* to fetch it */
+	uint64_t next;	/* event, while going backwards */
 	uint64_t number;
 };
 
@@ -62,9 +63,10 @@ static int grow(struct ql_tracespool *s)
 }
 
 /* The object of a request; its first size is the one that counts. */
-static int find_object(struct ql_tracespool *s, struct ql_cache_request *req,
-		       struct ql_trace_counts *counts, uint64_t *ret_number)
+static int find_object(struct ql_tracespool *s, struct ql_trace_event *ev,
+		       struct ql_trace_counts *counts)
 {
+	struct ql_cache_request *req = &ev->req;
 	struct object *o;
 
 	if (s->n * 4 >= s->cap * 3 && grow(s) < 0)
@@ -73,6 +75,7 @@ static int find_object(struct ql_tracespool *s, struct ql_cache_request *req,
 	if (!o->id) {
 		*o = (struct object){ .id = req->id,
 				      .size = req->size,
+				      .bytes = ev->bytes,
 				      .next = UINT64_MAX,
 				      .number = s->n++ };
 		if (__builtin_add_overflow(s->footprint, o->size,
@@ -81,7 +84,8 @@ static int find_object(struct ql_tracespool *s, struct ql_cache_request *req,
 	}
 	counts->sizes += o->size != req->size;
 	req->size = o->size;
-	*ret_number = o->number;
+	ev->bytes = o->bytes;
+	ev->object = o->number;
 	return 0;
 }
 
@@ -105,7 +109,8 @@ static int write_events(struct ql_tracespool *s, struct ql_tracereader *reader,
 			continue;
 		}
 		counts->requests++;
-		r = find_object(s, &ev.req, counts, &ev.object);
+		ev.bytes = line.bytes;
+		r = find_object(s, &ev, counts);
 		if (r < 0)
 			return ql_error_errno(err, r, "the trace's layers");
 		if (fwrite(&ev, sizeof(ev), 1, s->file) != 1)

@@ -3,7 +3,8 @@
  * Stacks from a trace: a registry's trace does not say which layers are whose,
  * but a client asks for a manifest and then for the layers in their order, the
  * base first (Anwar et al., FAST'18, §5.3, prefetch by the same).  A client
- * has one slot by its hash; one that another one displaced begins anew.
+ * has one slot by its hash; one that another one displaced begins anew.  An
+ * access log of ours says what stands on what.
  */
 #include "tools/cachesim/cachesim.h"
 
@@ -48,7 +49,9 @@ bool ql_tracestack_follow(struct ql_tracestack *s,
 		.id = line->id,
 		.size = line->size,
 		.family = line->family,
-		.parent = pulling ? c->last : 0,
+		.parent = line->own ? line->parent
+			  : pulling ? c->last
+				    : 0,
 		.flags = pulling && !c->last ? QL_CACHE_START : 0,
 	};
 	if (pulling) {
