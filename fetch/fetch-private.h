@@ -631,4 +631,23 @@ int ql_filler_start(struct ql_filler *f, const struct ql_image_info *info,
 		    struct ql_spool *spool, struct ql_lent_source *lent,
 		    struct ql_error *err);
 
+/* ---- pullkeep.c: what a pull tells the cache ---- */
+
+struct ql_pull_holds {
+	int *fds; /* owned; by layer, or -1 */
+	uint32_t n;
+};
+void ql_pull_holds_release(struct ql_pull_holds *holds);
+/* Holds those of an image's layers that are here and not yet held. */
+int ql_pull_hold(struct ql_store *store, const struct ql_resolved *resolved,
+		 struct ql_pull_holds *holds, struct ql_error *err);
+/* So many bytes came from the reference's repository in that time. */
+void ql_pull_rate(struct ql_store *store, const struct ql_ref *ref,
+		  const struct ql_pull_options *options, uint64_t bytes,
+		  uint64_t ns);
+/* The image is here, and was asked for.  -ENOENT: it went meanwhile. */
+int ql_pull_access(struct ql_store *store, const struct ql_ref *ref,
+		   const struct ql_pull_options *options,
+		   const struct ql_digest *manifest, struct ql_error *err);
+
 #endif

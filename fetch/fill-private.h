@@ -196,6 +196,7 @@ struct ql_fill_whole {
 struct ql_fill_image {
 	struct ql_fill_image *next;
 	struct ql_filler *filler;  /* borrowed */
+	int held;		   /* owned: keeps it from being taken away */
 	struct ql_fill_toc **tocs; /* owned; a reference each */
 	size_t n_tocs;
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <time.h>
+#include <unistd.h>
 
 /* ---- tables of contents ---- */
 
@@ -140,6 +141,30 @@ static int image_manifest(struct ql_store *store,
 	return ql_manifest_parse(ql_buf_str(&buf), buf.len, ret_manifest, err);
 }
 
+/* Nothing of it goes while it is filled, and what went before is fetched. */
+static int image_hold(struct ql_store *store, const struct ql_image_info *info,
+		      int *ret_fd)
+{
+	static const struct ql_digest none;
+	struct ql_error err = QL_ERROR_INIT;
+	bool image = !ql_digest_equal(&info->manifest, &none);
+	int r;
+
+	if (image)
+		r = ql_image_hold(store, &info->manifest, ret_fd);
+	else
+		r = ql_layer_hold(store, &info->layers[0], ret_fd);
+	if (r == 0 && image)
+		r = ql_keep_open(store, &info->manifest, &err);
+	else if (r == 0)
+		r = ql_keep_open_layer(store, &info->layers[0], &err);
+	/* A store that cannot be written is still read. */
+	if (r < 0)
+		ql_debug("msg=\"an image is not counted\" error=%d text=\"%s\"",
+			 r, err.text);
+	return r == -ENOMEM ? r : 0;
+}
+
 int ql_fill_image_open(struct ql_filler *filler,
 		       const struct ql_image_info *info,
 		       struct ql_fill_image **ret_image, struct ql_error *err)
@@ -154,6 +179,11 @@ int ql_fill_image_open(struct ql_filler *filler,
 	if (!image)
 		return ql_error_nomem(err);
 	image->filler = filler;
+	image->held = -1;
+	if (image_hold(filler->store, info, &image->held) < 0) {
+		free(image);
+		return ql_error_nomem(err);
+	}
 	image->manifest = info->manifest;
 	image->complete = !filler->options.plain &&
 			  ql_image_is_here(filler->store, info);
@@ -184,6 +214,8 @@ static void image_unlink(struct ql_filler *f, struct ql_fill_image *image)
 	*p = image->next;
 	for (size_t i = 0; i < image->n_tocs; i++)
 		image->tocs[i]->refs--;
+	if (image->held >= 0)
+		(void)close(image->held);
 	free(image->tocs);
 	free(image);
 }
@@ -270,7 +302,9 @@ int ql_filler_rest(struct ql_filler *filler, const struct ql_image_info *info,
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&filler->lock);
-	if (image->complete || find_own(filler, &info->manifest)) {
+	/* What is not fetched is not to be held, either. */
+	if (image->complete || filler->options.background_rate == 0 ||
+	    find_own(filler, &info->manifest)) {
 		image_unlink(filler, image);
 	} else {
 		image->own = true;

@@ -22,6 +22,7 @@ enum {
 	PARALLEL_DEFAULT = 3,
 	PARALLEL_MAX = 32,
 	PROGRESS_MS = 100,
+	LAYER_TRIES = 3,
 };
 
 struct layers {
@@ -182,6 +183,22 @@ static int layer_import(struct layers *ls, uint32_t layer,
 		ret_stats, err);
 }
 
+/* Others may take away what it counts on, while it comes. */
+static int layer_import_again(struct layers *ls, uint32_t layer,
+			      struct ql_layer_info *info,
+			      struct ql_layer_stats *ret_stats,
+			      struct ql_error *err)
+{
+	struct ql_layer_info fresh = *info;
+	int r = -EAGAIN;
+
+	for (int i = 0; i < LAYER_TRIES && r == -EAGAIN; i++) {
+		*info = fresh;
+		r = layer_import(ls, layer, info, ret_stats, err);
+	}
+	return r;
+}
+
 /* 1: it was here; 0: it is here now. */
 static int layer_fill(struct layers *ls, uint32_t layer, struct ql_error *err)
 {
@@ -205,7 +222,7 @@ static int layer_fill(struct layers *ls, uint32_t layer, struct ql_error *err)
 	info = (struct ql_layer_info){ .diff_id = *diff_id,
 				       .blob = d->digest,
 				       .blob_size = d->size };
-	r = layer_import(ls, layer, &info, &stats, err);
+	r = layer_import_again(ls, layer, &info, &stats, err);
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&ls->lock);

@@ -10,6 +10,8 @@
 
 #include <errno.h>
 
+enum { PULL_TRIES = 5 };
+
 /* The image is here by its digest: give it this name too. */
 static int pull_known(struct ql_store *store, const struct ql_ref *ref,
 		      const struct ql_resolved *resolved,
@@ -94,12 +96,39 @@ static bool pull_packs(struct ql_store *store,
 	return !options->lazy && ql_space_is_limited(store);
 }
 
+/* The tables, and what has none; then the image.  Others may take away what
+ * was found here, for as long as no image has it: then once more. */
+static int pull_fetch(struct ql_store *store, struct ql_source *src,
+		      const struct ql_ref *ref,
+		      const struct ql_pull_options *options,
+		      const struct ql_pull_options *tables,
+		      struct ql_resolved *resolved, struct ql_pull_holds *holds,
+		      struct ql_pull_result *result, struct ql_error *err)
+{
+	int r = -EAGAIN;
+
+	for (int i = 0; i < PULL_TRIES && r == -EAGAIN; i++) {
+		r = ql_pull_hold(store, resolved, holds, err);
+		if (r == 0 && tables->lazy)
+			r = ql_lazylayers_fetch(store, src, resolved, tables,
+						result, err);
+		if (r == 0)
+			r = ql_layers_fetch(store, src, resolved, options,
+					    result, err);
+		if (r == 0)
+			r = ql_pull_hold(store, resolved, holds, err);
+		if (r == 0)
+			r = image_build(store, ref, options, resolved, err);
+	}
+	return r;
+}
+
 /* What comes now, and what comes when it is read. */
 static int pull_layers(struct ql_store *store, struct ql_source *src,
 		       const struct ql_ref *ref,
 		       const struct ql_pull_options *options,
 		       struct ql_resolved *resolved,
-		       struct ql_spool **ret_spool,
+		       struct ql_pull_holds *holds, struct ql_spool **ret_spool,
 		       struct ql_pull_result *result, struct ql_error *err)
 {
 	struct ql_pull_options tables = *options;
@@ -112,12 +141,9 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 	if (r != -ENOENT)
 		return r;
 	r = resolved->diff_ids ? 0 : ql_resolve_config(src, resolved, err);
-	if (r == 0 && tables.lazy)
-		r = ql_lazylayers_fetch(store, src, resolved, &tables, result,
-					err);
-	if (r == 0)
-		r = ql_layers_fetch(store, src, resolved, options, result, err);
-	return r < 0 ? r : image_build(store, ref, options, resolved, err);
+	return r < 0 ? r
+		     : pull_fetch(store, src, ref, options, &tables, resolved,
+				  holds, result, err);
 }
 
 /* All of an image that is likely to share files with what is here: the tables
@@ -147,6 +173,26 @@ static int pull_shared(struct ql_store *store, struct ql_source *src,
 	return r < 0 ? r : -ENOENT;
 }
 
+/* The image, by name.  -ENOENT: it is here no more. */
+static int pull_image(struct ql_store *store, struct ql_source *src,
+		      const struct ql_ref *ref,
+		      const struct ql_pull_options *options,
+		      struct ql_resolved *resolved, struct ql_pull_holds *holds,
+		      struct ql_spool **ret_spool,
+		      struct ql_pull_result *result, struct ql_error *err)
+{
+	_cleanup_image_info_ struct ql_image_info known = { 0 };
+	int r;
+
+	if (ql_image_get(store, &resolved->digest, &known) == 0)
+		return pull_known(store, ref, resolved, result, err);
+	r = pull_shared(store, src, ref, options, resolved, ret_spool, result,
+			err);
+	return r != -ENOENT ? r
+			    : pull_layers(store, src, ref, options, resolved,
+					  holds, ret_spool, result, err);
+}
+
 static int pull_resolved(struct ql_store *store, struct ql_source *src,
 			 const struct ql_ref *ref,
 			 const struct ql_pull_options *options,
@@ -154,30 +200,36 @@ static int pull_resolved(struct ql_store *store, struct ql_source *src,
 			 struct ql_spool **ret_spool,
 			 struct ql_pull_result *result, struct ql_error *err)
 {
-	_cleanup_image_info_ struct ql_image_info known = { 0 };
+	_cleanup_(ql_pull_holds_release) struct ql_pull_holds holds = { 0 };
 	_cleanup_close_ int lock = -1;
+	uint64_t since = ql_now_ns();
 	int r = ql_store_lock(store, false, &lock, err);
 
-	if (r < 0)
-		return r;
+	if (r == 0)
+		r = ql_keep_recover(store, err);
 	/* An image outside an index says in its configuration what it is for.
 	 */
-	if (options->platform) {
+	if (r == 0 && options->platform)
 		r = config_get(src, resolved, options->platform, err);
-		if (r < 0)
-			return r;
+	for (int i = 0; i < PULL_TRIES && r == 0; i++) {
+		result->up_to_date = false;
+		r = pull_image(store, src, ref, options, resolved, &holds,
+			       ret_spool, result, err);
+		ql_pull_rate(store, ref, options, result->bytes_fetched,
+			     ql_now_ns() - since);
+		if (r == 0)
+			r = ql_pull_access(store, ref, options,
+					   &resolved->digest, err);
+		/* Here a moment ago, and taken away. */
+		if (r != -ENOENT || !result->up_to_date)
+			break;
+		r = 0;
 	}
-	if (ql_image_get(store, &resolved->digest, &known) == 0)
-		return pull_known(store, ref, resolved, result, err);
-	r = pull_shared(store, src, ref, options, resolved, ret_spool, result,
-			err);
-	return r != -ENOENT ? r
-			    : pull_layers(store, src, ref, options, resolved,
-					  ret_spool, result, err);
+	return r;
 }
 
 /* What came as tables alone of an image that is wanted whole. */
-static int pull_missing(struct ql_store *store,
+static int pull_missing(struct ql_store *store, const struct ql_ref *ref,
 			const struct ql_pull_options *options,
 			struct ql_pull_result *result, struct ql_error *err)
 {
@@ -188,13 +240,17 @@ static int pull_missing(struct ql_store *store,
 	};
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	struct ql_fill_stats stats = { 0 };
+	uint64_t since;
 	int r = ql_image_get(store, &result->manifest, &info);
 
 	if (r < 0)
 		return ql_error_errno(err, r, "image");
 	if (!ql_fill_lacks(store, &info))
 		return 0;
+	since = ql_now_ns();
 	r = ql_fill_missing(store, &info, &fill, options->cancel, &stats, err);
+	ql_pull_rate(store, ref, options, stats.bytes_fetched,
+		     ql_now_ns() - since);
 	result->bytes_fetched += stats.bytes_fetched;
 	return r;
 }
@@ -253,8 +309,10 @@ static int pull_run(struct ql_store *store, const struct ql_ref *ref,
 	result->manifest = resolved.digest;
 	r = pull_resolved(store, lent->src, ref, options, &resolved, &spool,
 			  result, err);
-	if (r == 0 && !options->lazy && !result->up_to_date)
-		r = pull_missing(store, options, result, err);
+	/* Of an image that is here, some may have been taken away. */
+	if (r == 0 && !options->lazy &&
+	    (!result->up_to_date || ql_space_is_limited(store)))
+		r = pull_missing(store, ref, options, result, err);
 	if (r == 0 && options->lazy && options->filler)
 		r = pull_start(store, options->filler, &resolved.digest, spool,
 			       ql_take_ptr(lent), err);

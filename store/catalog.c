@@ -343,6 +343,13 @@ int ql_txn_del(struct ql_txn *txn, enum ql_table table, const void *key,
 	return rc ? catalog_error(err, rc, table_names[table]) : 0;
 }
 
+int ql_txn_clear(struct ql_txn *txn, enum ql_table table, struct ql_error *err)
+{
+	int rc = mdb_drop(txn->txn, txn->catalog->dbi[table], 0);
+
+	return rc ? catalog_error(err, rc, table_names[table]) : 0;
+}
+
 int ql_txn_each(struct ql_txn *txn, enum ql_table table, ql_txn_fn *fn,
 		void *arg, struct ql_error *err)
 {

@@ -194,7 +194,7 @@ int ql_draft_commit(struct ql_draft *draft, struct ql_layer_info *info,
 	if (syncfs(draft->store->root_fd) < 0)
 		return ql_error_errno(err, -errno, "write to %s",
 				      draft->store->root);
-	r = ql_layer_record(draft->store, &draft->info, err);
+	r = ql_layer_record(draft->store, &draft->info, 0, err);
 	if (r == 0)
 		*info = draft->info;
 	return r;

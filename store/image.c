@@ -4,7 +4,7 @@
  * is written when the merged tree is durable, together with the image's name
  * and its claim on its manifest and configuration.
  */
-#include "store/store-private.h"
+#include "store/keep-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -111,6 +111,24 @@ static int image_put_name(struct ql_txn *txn, const char *name,
 	return r;
 }
 
+/* What the image counts on may have been taken away since it was found. */
+static int image_check(struct ql_store *store, struct ql_txn *txn,
+		       const struct ql_image_info *info, struct ql_error *err)
+{
+	struct ql_layer_info layer;
+	bool lost = !ql_doom_spares(store, txn, &info->manifest) ||
+		    !ql_doom_spares(store, txn, &info->config);
+
+	for (uint32_t i = 0; i < info->n_layers && !lost; i++)
+		lost = !(info->flags & QL_IMAGE_READY) &&
+		       ql_record_get_layer(txn, &info->layers[i], &layer) ==
+			       -ENOENT;
+	return lost ? ql_error_set(err, -EAGAIN,
+				   "some of the image was taken away "
+				   "meanwhile")
+		    : 0;
+}
+
 int ql_image_record(struct ql_store *store, struct ql_image_info *info,
 		    const struct ql_object_set *own, const char *name,
 		    struct ql_error *err)
@@ -125,6 +143,11 @@ int ql_image_record(struct ql_store *store, struct ql_image_info *info,
 	if (r < 0)
 		return r;
 	info->pulled = (uint64_t)time(NULL);
+	r = image_check(store, txn, info, err);
+	if (r < 0) {
+		ql_txn_abort(txn);
+		return r;
+	}
 	if (ql_record_get_image(txn, &info->manifest, &known) == -ENOENT)
 		r = ql_refs_add(txn, own, err);
 	if (r == 0)
@@ -220,12 +243,27 @@ int ql_image_build(struct ql_store *store, struct ql_image_info *info,
 	return image_finish(store, info, name, err);
 }
 
+/* It stands so already: no write, and no wait for the disk. */
+static bool image_is_tagged(struct ql_store *store, const char *name,
+			    const struct ql_digest *manifest)
+{
+	_cleanup_image_info_ struct ql_image_info known = { 0 };
+	struct ql_digest has;
+
+	return ql_image_find(store, name, &has) == 0 &&
+	       ql_digest_equal(&has, manifest) &&
+	       ql_image_get(store, manifest, &known) == 0;
+}
+
 int ql_image_tag(struct ql_store *store, const char *name,
 		 const struct ql_digest *manifest, struct ql_error *err)
 {
 	_cleanup_image_info_ struct ql_image_info known = { 0 };
 	struct ql_txn *txn;
 	int r = ql_store_need_write(store, err);
+
+	if (r == 0 && image_is_tagged(store, name, manifest))
+		return 0;
 
 	if (r == 0)
 		r = ql_txn_begin(store->catalog, true, &txn, err);

@@ -42,11 +42,24 @@ int ql_keep_access(struct ql_store *store, const struct ql_digest *manifest,
  * fetched, and is counted as asked for; the rest is not. */
 int ql_keep_open(struct ql_store *store, const struct ql_digest *manifest,
 		 struct ql_error *err);
+/* The same of a layer that is shown alone. */
+int ql_keep_open_layer(struct ql_store *store, const struct ql_digest *diff_id,
+		       struct ql_error *err);
 /* Bytes that came from a repository, and how long that took: what it costs to
  * have others again.  Any thread; in this process's memory until the next
  * access. */
 void ql_keep_rate(struct ql_store *store, const char *repository,
 		  uint64_t bytes, uint64_t ns);
+
+/* Holds an image as who opens its tree does, until the descriptor is closed;
+ * waits for who takes it away.  -ENOENT (not described): it is not here. */
+int ql_image_hold(const struct ql_store *store,
+		  const struct ql_digest *manifest, int *ret_fd);
+/* Holds a layer as a tree's opener holds an image, until the descriptor is
+ * closed: for who counts on it before an image has it.  -ENOENT (not
+ * described): it is not here. */
+int ql_layer_hold(const struct ql_store *store, const struct ql_digest *diff_id,
+		  int *ret_fd);
 
 /* ---- making room ---- */
 
@@ -85,7 +98,6 @@ struct ql_keep_step {
 	uint64_t bytes;	      /* of disk that are free then */
 	uint64_t again_bytes; /* to be fetched to have it again */
 	uint64_t again_ns;    /* that takes, as measured */
-	uint64_t idle;	      /* pulls of its images since it was asked for */
 	const char *why;      /* borrowed; for people */
 };
 /* Not 0: stop; it is returned. */
@@ -102,8 +114,8 @@ enum { QL_KEEP_REFUSAL = 256 }; /* bytes */
 struct ql_keep_status {
 	uint64_t units; /* here, as the policy counts */
 	uint64_t bytes; /* that they take, likewise */
-	/* Bytes of disk that may not go, each counted once, by the first that
-	 * holds. */
+	/* Bytes of units that may not go, whole, each counted once, by the
+	 * first that holds. */
 	uint64_t pinned, mounted, promised, in_flight;
 	uint64_t evictable;	/* the other units' */
 	uint64_t evictions;	/* units that went, ever */

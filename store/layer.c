@@ -5,7 +5,7 @@
  * into a tree that is written beside it.  The record comes last, so that a
  * layer that is known is whole.
  */
-#include "store/store-private.h"
+#include "store/keep-private.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +22,7 @@ struct layer_import {
 	struct ql_layer_info *info;	    /* borrowed */
 	struct ql_layer_places *places;	    /* owned; NULL: no table is made */
 	const struct ql_layer_watch *watch; /* borrowed; or NULL */
+	uint64_t epoch; /* of evictions, before anything was looked for */
 	struct ql_content last; /* of the entry that was read last */
 	uint8_t small[QL_INLINE_MAX];
 };
@@ -152,8 +153,29 @@ static int layer_read(struct layer_import *imp, struct ql_error *err)
 
 /* ---- the whole ---- */
 
-int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
-		    struct ql_error *err)
+/* Whether what it found here is still here, and stays.  Where it is not, the
+ * layer's table can bring it again; without one -EAGAIN. */
+static int layer_check(struct ql_store *store, struct ql_txn *txn,
+		       struct ql_layer_info *info,
+		       const struct ql_object_set *set, uint64_t epoch,
+		       struct ql_error *err)
+{
+	char path[QL_CFS_PATH];
+
+	if (info->flags & QL_LAYER_LAZY ||
+	    ql_doom_spares_all(store, txn, set, epoch))
+		return 0;
+	if (faccessat(store->root_fd, ql_toc_path("layers", &info->blob, path),
+		      F_OK, 0) < 0)
+		return ql_error_set(err, -EAGAIN,
+				    "some of the layer was taken away "
+				    "meanwhile");
+	info->flags |= QL_LAYER_LAZY;
+	return 0;
+}
+
+int ql_layer_record(struct ql_store *store, struct ql_layer_info *info,
+		    uint64_t epoch, struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
@@ -171,7 +193,9 @@ int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
 	if (r < 0)
 		return r;
 	if (ql_record_get_layer(txn, &info->diff_id, &known) == -ENOENT) {
-		r = ql_refs_add(txn, &set, err);
+		r = layer_check(store, txn, info, &set, epoch, err);
+		if (r == 0)
+			r = ql_refs_add(txn, &set, err);
 		if (r == 0)
 			r = ql_record_put_layer(txn, info, err);
 	}
@@ -199,7 +223,7 @@ static int layer_finish(struct ql_store *store, struct layer_import *imp,
 	if (r == 0)
 		r = ql_ingest_flush(imp->ingest, err);
 	if (r == 0)
-		r = ql_layer_record(store, imp->info, err);
+		r = ql_layer_record(store, imp->info, imp->epoch, err);
 	return r;
 }
 
@@ -229,7 +253,9 @@ int ql_layer_import_watched(struct ql_store *store, struct ql_stream *tar,
 			    struct ql_layer_stats *ret_stats,
 			    struct ql_error *err)
 {
-	struct layer_import imp = { .info = info, .watch = watch };
+	struct layer_import imp = { .info = info,
+				    .watch = watch,
+				    .epoch = ql_doom_epoch(store) };
 	bool watched = false;
 	_cleanup_stream_ struct ql_stream *in = NULL;
 	int r = layer_open(tar, &info->diff_id, &in, err);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -21,6 +22,36 @@ static bool namelock_current(const struct ql_name_lock *lock)
 	return fstat(lock->fd, &a) == 0 &&
 	       fstatat(lock->root_fd, lock->path, &b, 0) == 0 &&
 	       a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+bool ql_name_lock_is(const struct ql_name_lock *lock,
+		     const struct ql_digest *digest)
+{
+	char hex[QL_DIGEST_HEX + 1];
+
+	return strncmp(lock->path + strlen("partial/"),
+		       ql_digest_hex(digest, hex), QL_DIGEST_HEX) == 0;
+}
+
+int ql_name_lock_try(const struct ql_store *store,
+		     const struct ql_digest *digest,
+		     struct ql_name_lock *ret_lock)
+{
+	struct ql_name_lock lock = { .root_fd = store->root_fd };
+	char hex[QL_DIGEST_HEX + 1];
+
+	(void)snprintf(lock.path, sizeof(lock.path), "partial/%s.lock",
+		       ql_digest_hex(digest, hex));
+	lock.fd = openat(store->root_fd, lock.path,
+			 O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (lock.fd < 0)
+		return -errno;
+	if (flock(lock.fd, LOCK_EX | LOCK_NB) < 0 || !namelock_current(&lock)) {
+		(void)close(lock.fd);
+		return -EBUSY;
+	}
+	*ret_lock = lock;
+	return 0;
 }
 
 int ql_name_lock_init(const struct ql_store *store,

@@ -209,11 +209,27 @@ int ql_partial_open(struct ql_store *store, const struct ql_digest *digest,
 	return 0;
 }
 
-void ql_partial_unlink(struct ql_store *store, const struct ql_digest *digest)
+uint64_t ql_partial_unlink(struct ql_store *store,
+			   const struct ql_digest *digest)
 {
 	char path[PARTIAL_PATH];
+	uint64_t bytes = 0;
 
-	(void)unlinkat(store->root_fd, partial_path(digest, path), 0);
+	return ql_space_unlink(store, partial_path(digest, path), &bytes) < 0
+		       ? 0
+		       : bytes;
+}
+
+uint64_t ql_partial_disk(const struct ql_store *store,
+			 const struct ql_digest *digest)
+{
+	char path[PARTIAL_PATH];
+	struct stat st;
+
+	return fstatat(store->root_fd, partial_path(digest, path), &st,
+		       AT_SYMLINK_NOFOLLOW) < 0
+		       ? 0
+		       : (uint64_t)st.st_blocks * 512;
 }
 
 int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,

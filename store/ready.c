@@ -38,15 +38,21 @@ static int side_put(struct ql_store *store, const struct ql_digest *manifest,
 			   len, err);
 }
 
-void ql_image_side_remove(struct ql_store *store,
-			  const struct ql_digest *manifest)
+uint64_t ql_image_side_remove(struct ql_store *store,
+			      const struct ql_digest *manifest)
 {
 	char path[SIDE_PATH];
+	uint64_t sum = 0;
 
-	for (size_t i = 0; i < sizeof(side_files) / sizeof(side_files[0]); i++)
-		(void)unlinkat(
-			store->root_fd,
-			side_path("images", manifest, side_files[i], path), 0);
+	for (size_t i = 0; i < sizeof(side_files) / sizeof(side_files[0]);
+	     i++) {
+		uint64_t bytes = 0;
+
+		(void)side_path("images", manifest, side_files[i], path);
+		if (ql_space_unlink(store, path, &bytes) == 0)
+			sum += bytes;
+	}
+	return sum;
 }
 
 int ql_toc_open_image(const struct ql_store *store,

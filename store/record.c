@@ -2,14 +2,15 @@
 /*
  * The catalogue's values (format 3; little-endian; a digest is 32 bytes):
  *
- *   object  u64 size, u32 refs
+ *   object  u64 size, u32 refs, u32 gone
  *   layer   blob digest, u64 blob_size, u64 tar_size, u64 entries,
  *           u64 file_bytes, cfs digest, u32 flags
  *   image   config digest, u64 pulled, u64 inodes, u64 file_bytes,
  *           cfs digest, u32 n_layers, n_layers diff IDs (lowest first), u32
  * flags
  *
- * Format 1 had no flags; a value may end before them.
+ * Format 1 had no flags, and format 2 no count of users that are gone; a value
+ * may end before them.
  * A value that is shorter or longer than its grammar is -EBADMSG.
  */
 #include "store/store-private.h"
@@ -35,6 +36,12 @@ static void cursor_digest(struct ql_cursor *c, struct ql_digest *ret)
 static int record_end(const struct ql_cursor *c)
 {
 	return c->bad || ql_cursor_left(c) != 0 ? -EBADMSG : 0;
+}
+
+/* Records of older formats end before it. */
+static uint32_t record_last(struct ql_cursor *c)
+{
+	return c->bad || ql_cursor_left(c) == 0 ? 0 : ql_cursor_le32(c);
 }
 
 /* One check for a run of appends: r holds the first failure. */
@@ -85,8 +92,10 @@ void ql_record_print_object(const struct ql_object_record *rec,
 {
 	for (unsigned int i = 0; i < 8; i++)
 		buf[i] = (uint8_t)(rec->size >> (8 * i));
-	for (unsigned int i = 0; i < 4; i++)
+	for (unsigned int i = 0; i < 4; i++) {
 		buf[8 + i] = (uint8_t)(rec->refs >> (8 * i));
+		buf[12 + i] = (uint8_t)(rec->gone >> (8 * i));
+	}
 }
 
 int ql_record_put_object(struct ql_txn *txn, const struct ql_digest *digest,
@@ -109,6 +118,7 @@ int ql_record_parse_object(const void *value, size_t len,
 	ql_cursor_init(&c, value, len);
 	rec.size = ql_cursor_le64(&c);
 	rec.refs = ql_cursor_le32(&c);
+	rec.gone = record_last(&c);
 	if (record_end(&c) < 0)
 		return -EBADMSG;
 	*ret_rec = rec;
@@ -124,12 +134,6 @@ int ql_record_get_object(struct ql_txn *txn, const struct ql_digest *digest,
 			   QL_DIGEST_BYTES, &value, &len);
 
 	return r < 0 ? r : ql_record_parse_object(value, len, ret_rec);
-}
-
-/* Records of format 1 end before them. */
-static uint32_t record_flags(struct ql_cursor *c)
-{
-	return c->bad || ql_cursor_left(c) == 0 ? 0 : ql_cursor_le32(c);
 }
 
 /* ---- layers ---- */
@@ -166,7 +170,7 @@ int ql_record_parse_layer(const void *key, size_t key_len, const void *value,
 	info.entries = ql_cursor_le64(&c);
 	info.file_bytes = ql_cursor_le64(&c);
 	cursor_digest(&c, &info.cfs);
-	info.flags = record_flags(&c);
+	info.flags = record_last(&c);
 	if (record_end(&c) < 0)
 		return -EBADMSG;
 	*ret_info = info;
@@ -238,7 +242,7 @@ int ql_record_parse_image(const void *key, size_t key_len, const void *value,
 		return -ENOMEM;
 	for (uint32_t i = 0; i < info.n_layers; i++)
 		cursor_digest(&c, &info.layers[i]);
-	info.flags = record_flags(&c);
+	info.flags = record_last(&c);
 	if (record_end(&c) < 0) {
 		ql_image_info_release(&info);
 		return -EBADMSG;

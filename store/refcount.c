@@ -82,6 +82,17 @@ void ql_object_set_sort(struct ql_object_set *set)
 	set->n = n + 1;
 }
 
+void ql_object_set_cut(struct ql_object_set *set,
+		       const struct ql_digest *digest)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < set->n; i++)
+		if (!ql_digest_equal(&set->items[i].digest, digest))
+			set->items[n++] = set->items[i];
+	set->n = n;
+}
+
 /* ---- from a tree ---- */
 
 static int tell_file(const struct ql_tree *tree, const struct ql_inode *inode,
@@ -158,7 +169,7 @@ int ql_object_set_from_tree(const struct ql_tree *tree,
 static int refs_add_one(struct ql_txn_run *run, const struct ql_object_use *use,
 			struct ql_error *err)
 {
-	struct ql_object_record rec = { use->size, 0 };
+	struct ql_object_record rec = { .size = use->size };
 	uint8_t buf[QL_OBJECT_RECORD];
 	const void *value = NULL;
 	size_t len = 0;
@@ -185,30 +196,91 @@ int ql_refs_add(struct ql_txn *txn, const struct ql_object_set *set,
 	return r;
 }
 
+bool ql_refs_none(const struct ql_object_record *rec)
+{
+	/* More that are gone than there are is damage: it stays. */
+	return rec->refs == rec->gone;
+}
+
+static int refs_gone_one(struct ql_txn_run *run,
+			 const struct ql_object_use *use, bool is_gone,
+			 bool *ret_none, struct ql_error *err)
+{
+	struct ql_object_record rec = { 0 };
+	uint8_t buf[QL_OBJECT_RECORD];
+	const void *value = NULL;
+	size_t len = 0;
+	int r = ql_txn_run_get(run, use->digest.bytes, QL_DIGEST_BYTES, &value,
+			       &len);
+
+	*ret_none = false;
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0)
+		r = ql_record_parse_object(value, len, &rec);
+	if (r < 0)
+		return ql_error_errno(err, r, "an object's record");
+	if (is_gone)
+		rec.gone++;
+	else if (rec.gone > 0)
+		rec.gone--;
+	*ret_none = ql_refs_none(&rec);
+	ql_record_print_object(&rec, buf);
+	return ql_txn_run_put(run, buf, sizeof(buf), err);
+}
+
+int ql_refs_gone(struct ql_txn *txn, const struct ql_object_set *set,
+		 bool is_gone, struct ql_object_set *gone, struct ql_error *err)
+{
+	_cleanup_(ql_txn_run_closep) struct ql_txn_run *run = NULL;
+	int r = ql_txn_run_open(txn, QL_TABLE_OBJECTS, &run, err);
+
+	for (size_t i = 0; i < set->n && r == 0; i++) {
+		const struct ql_object_use *use = &set->items[i];
+		bool none;
+
+		r = refs_gone_one(run, use, is_gone, &none, err);
+		if (r == 0 && none && gone &&
+		    ql_object_set_add(gone, &use->digest, use->size) < 0)
+			r = ql_error_nomem(err);
+	}
+	return r;
+}
+
+static int refs_drop_one(struct ql_txn *txn, const struct ql_digest *digest,
+			 bool *ret_none, struct ql_error *err)
+{
+	struct ql_object_record rec;
+	int r = ql_record_get_object(txn, digest, &rec);
+
+	*ret_none = false;
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return ql_error_errno(err, r, "an object's record");
+	if (rec.refs > 0)
+		rec.refs--;
+	*ret_none = ql_refs_none(&rec);
+	if (rec.refs > 0)
+		return ql_record_put_object(txn, digest, &rec, err);
+	*ret_none = true;
+	return ql_txn_del(txn, QL_TABLE_OBJECTS, digest->bytes, QL_DIGEST_BYTES,
+			  err);
+}
+
 int ql_refs_drop(struct ql_txn *txn, const struct ql_object_set *set,
 		 struct ql_object_set *gone, struct ql_error *err)
 {
-	for (size_t i = 0; i < set->n; i++) {
-		const struct ql_object_use *use = &set->items[i];
-		struct ql_object_record rec;
-		int r = ql_record_get_object(txn, &use->digest, &rec);
+	int r = 0;
 
-		if (r == -ENOENT)
-			continue;
-		if (r < 0)
-			return ql_error_errno(err, r, "an object's record");
-		if (rec.refs > 1) {
-			rec.refs--;
-			r = ql_record_put_object(txn, &use->digest, &rec, err);
-		} else {
-			r = ql_txn_del(txn, QL_TABLE_OBJECTS, use->digest.bytes,
-				       QL_DIGEST_BYTES, err);
-			if (r == 0 && ql_object_set_add(gone, &use->digest,
-							use->size) < 0)
-				r = ql_error_nomem(err);
-		}
-		if (r < 0)
-			return r;
+	for (size_t i = 0; i < set->n && r == 0; i++) {
+		const struct ql_object_use *use = &set->items[i];
+		bool none;
+
+		r = refs_drop_one(txn, &use->digest, &none, err);
+		if (r == 0 && none &&
+		    ql_object_set_add(gone, &use->digest, use->size) < 0)
+			r = ql_error_nomem(err);
 	}
-	return 0;
+	return r;
 }

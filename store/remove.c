@@ -1,40 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removing images.  The catalogue changes first, in one transaction; files go
- * after it.  A crash in between leaves files that nothing names: fsck counts
- * them, and a pull that needs them finds them.
+ * Removing images.  The catalogue changes first, in one transaction, which also
+ * says what is to go of the disk (keepdoom.c); files go after it.
  */
-#include "store/store-private.h"
+#include "store/keep-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 
 struct removal {
-	struct ql_store *store;	      /* borrowed */
-	struct ql_txn *txn;	      /* owned until committed */
-	struct ql_image_info image;   /* owned */
-	struct ql_object_set layers;  /* owned: diff IDs that go */
-	struct ql_object_set blobs;   /* owned: whose tables go */
-	struct ql_object_set objects; /* owned: objects that go */
-	struct ql_error *err;	      /* borrowed */
-	bool others;		      /* another name holds the image */
-	int tree;		      /* owned; holds its tree's lock, or -1 */
-	const char *name;	      /* borrowed; NULL: all names */
+	struct ql_store *store; /* borrowed, as these */
+	struct ql_txn *txn;
+	const struct ql_image_info *image; /* that goes */
+	struct ql_doom *doom;		   /* what goes of the disk */
+	struct ql_error *err;
+	struct ql_object_set layers; /* owned: diff IDs that go */
+	const char *name;	     /* NULL: all names */
+	bool others;		     /* another name holds the image */
 };
-
-static void removal_release(struct removal *rm)
-{
-	ql_txn_abort(rm->txn);
-	ql_image_info_release(&rm->image);
-	ql_object_set_release(&rm->layers);
-	ql_object_set_release(&rm->blobs);
-	ql_object_set_release(&rm->objects);
-	if (rm->tree >= 0)
-		(void)close(rm->tree);
-}
 
 /* ---- names ---- */
 
@@ -66,7 +51,7 @@ static int names_collect(const void *key, size_t key_len, const void *value,
 
 static int removal_names(struct removal *rm, struct ql_error *err)
 {
-	struct names_of of = { .manifest = &rm->image.manifest };
+	struct names_of of = { .manifest = &rm->image->manifest };
 	int r = ql_txn_each(rm->txn, QL_TABLE_NAMES, names_collect, &of, err);
 
 	if (r == -ENOMEM)
@@ -112,11 +97,27 @@ static int removal_keep(const void *key, size_t key_len, const void *value,
 	return 0;
 }
 
-static int removal_drop_layer(struct removal *rm, const struct ql_digest *id,
-			      struct ql_error *err)
+static int removal_drop_refs(struct removal *rm, const struct ql_layer_info *l,
+			     struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
 	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	int r = ql_tree_open_layer(rm->store, &l->diff_id, &tree, err);
+
+	if (r == 0)
+		r = ql_object_set_from_tree(tree, &set, err);
+	if (r == 0 && l->flags & QL_LAYER_GONE)
+		r = ql_refs_gone(rm->txn, &set, false, NULL, err);
+	if (r == 0)
+		r = ql_refs_drop(rm->txn, &set, &rm->doom->sets[QL_DOOM_OBJECT],
+				 err);
+	return r;
+}
+
+static int removal_drop_layer(struct removal *rm, const struct ql_digest *id,
+			      struct ql_error *err)
+{
+	struct ql_doom *doom = rm->doom;
 	struct ql_layer_info info;
 	int r = ql_record_get_layer(rm->txn, id, &info);
 
@@ -124,13 +125,11 @@ static int removal_drop_layer(struct removal *rm, const struct ql_digest *id,
 		return 0; /* of an image that came ready-made */
 	if (r < 0)
 		return ql_error_errno(err, r, "a layer's record");
-	if (ql_object_set_add(&rm->blobs, &info.blob, 0) < 0)
+	if (ql_object_set_add(&doom->sets[QL_DOOM_LAYER], id, 0) < 0 ||
+	    ql_object_set_add(&doom->sets[QL_DOOM_TOC], &info.blob, 0) < 0 ||
+	    ql_object_set_add(&doom->sets[QL_DOOM_PACKED], &info.blob, 0) < 0)
 		return ql_error_nomem(err);
-	r = ql_tree_open_layer(rm->store, id, &tree, err);
-	if (r == 0)
-		r = ql_object_set_from_tree(tree, &set, err);
-	if (r == 0)
-		r = ql_refs_drop(rm->txn, &set, &rm->objects, err);
+	r = removal_drop_refs(rm, &info, err);
 	if (r == 0)
 		r = ql_txn_del(rm->txn, QL_TABLE_LAYERS, id->bytes,
 			       QL_DIGEST_BYTES, err);
@@ -141,8 +140,9 @@ static int removal_layers(struct removal *rm, struct ql_error *err)
 {
 	int r = 0;
 
-	for (uint32_t i = 0; i < rm->image.n_layers; i++)
-		if (ql_object_set_add(&rm->layers, &rm->image.layers[i], 0) < 0)
+	for (uint32_t i = 0; i < rm->image->n_layers; i++)
+		if (ql_object_set_add(&rm->layers, &rm->image->layers[i], 0) <
+		    0)
 			return ql_error_nomem(err);
 	ql_object_set_sort(&rm->layers);
 	r = ql_txn_each(rm->txn, QL_TABLE_IMAGES, removal_keep, rm, err);
@@ -151,10 +151,80 @@ static int removal_layers(struct removal *rm, struct ql_error *err)
 	return r;
 }
 
+/* What came ready-made has its parts in packed files of its own. */
+static int removal_blobs(struct removal *rm, struct ql_error *err)
+{
+	_cleanup_(ql_toc_closep) struct ql_toc *toc = NULL;
+	struct ql_toc_blob blob;
+
+	if (!(rm->image->flags & QL_IMAGE_READY) ||
+	    ql_toc_open_image(rm->store, rm->image, &toc, NULL) < 0)
+		return 0;
+	for (uint32_t i = 0; i < ql_toc_blobs(toc); i++)
+		if (ql_toc_blob(toc, i, &blob) == 0 &&
+		    ql_object_set_add(&rm->doom->sets[QL_DOOM_PACKED],
+				      &blob.digest, 0) < 0)
+			return ql_error_nomem(err);
+	return 0;
+}
+
 /* ---- the image ---- */
 
+int ql_image_forget(struct ql_store *store, struct ql_txn *txn,
+		    const struct ql_image_info *image,
+		    const struct ql_object_set *own, struct ql_doom *doom,
+		    struct ql_error *err)
+{
+	struct removal rm = { .store = store,
+			      .txn = txn,
+			      .image = image,
+			      .doom = doom,
+			      .err = err };
+	int r = removal_names(&rm, err);
+
+	if (r == 0)
+		r = ql_txn_del(txn, QL_TABLE_IMAGES, image->manifest.bytes,
+			       QL_DIGEST_BYTES, err);
+	if (r == 0) {
+		r = ql_txn_del(txn, QL_TABLE_PROMISES, image->manifest.bytes,
+			       QL_DIGEST_BYTES, err);
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r == 0 && ql_object_set_add(&doom->sets[QL_DOOM_IMAGE],
+					&image->manifest, 0) < 0)
+		r = ql_error_nomem(err);
+	if (r == 0)
+		r = ql_refs_drop(txn, own, &doom->sets[QL_DOOM_OBJECT], err);
+	if (r == 0)
+		r = removal_blobs(&rm, err);
+	if (r == 0)
+		r = removal_layers(&rm, err);
+	ql_object_set_release(&rm.layers);
+	return r;
+}
+
+/* ---- rmi ---- */
+
+/* What one removal has in its hands. */
+struct rmi {
+	struct ql_store *store;	    /* borrowed */
+	struct ql_txn *txn;	    /* owned until committed */
+	struct ql_image_info image; /* owned */
+	struct ql_doom doom;	    /* owned */
+	int tree;		    /* owned; holds its tree's lock, or -1 */
+};
+
+static void rmi_release(struct rmi *rm)
+{
+	ql_txn_abort(rm->txn);
+	ql_image_info_release(&rm->image);
+	ql_doom_release(&rm->doom);
+	if (rm->tree >= 0)
+		(void)close(rm->tree);
+}
+
 /* The lock is kept until the files are gone: nobody opens the tree between. */
-static int removal_not_mounted(struct removal *rm, struct ql_error *err)
+static int rmi_not_mounted(struct rmi *rm, struct ql_error *err)
 {
 	char path[QL_CFS_PATH];
 
@@ -170,7 +240,7 @@ static int removal_not_mounted(struct removal *rm, struct ql_error *err)
 	return 0;
 }
 
-static int removal_image(struct removal *rm, struct ql_error *err)
+static int rmi_image(struct rmi *rm, struct ql_error *err)
 {
 	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
 	int r;
@@ -181,84 +251,70 @@ static int removal_image(struct removal *rm, struct ql_error *err)
 	/* First: it may open the tree, and would wait for our own lock. */
 	r = ql_image_own_objects(rm->store, &rm->image, &own, err);
 	if (r == 0)
-		r = removal_not_mounted(rm, err);
+		r = rmi_not_mounted(rm, err);
 	if (r == 0)
-		r = ql_txn_del(rm->txn, QL_TABLE_IMAGES,
-			       rm->image.manifest.bytes, QL_DIGEST_BYTES, err);
-	if (r == 0)
-		r = ql_refs_drop(rm->txn, &own, &rm->objects, err);
-	return r < 0 ? r : removal_layers(rm, err);
+		r = ql_image_forget(rm->store, rm->txn, &rm->image, &own,
+				    &rm->doom, err);
+	return r;
 }
 
-static void removal_unlink(struct removal *rm, struct ql_remove_stats *stats)
+/* *ret_others: the name went, the image stays. */
+static int rmi_commit(struct rmi *rm, const char *name, bool *ret_others,
+		      struct ql_error *err)
 {
-	char path[QL_CFS_PATH];
-	char object[QL_OBJECT_PATH + 1];
+	struct removal names = { .store = rm->store,
+				 .txn = rm->txn,
+				 .image = &rm->image,
+				 .name = name };
+	int r = removal_names(&names, err);
 
-	(void)unlinkat(rm->store->root_fd,
-		       ql_cfs_path("images", &rm->image.manifest, path), 0);
-	ql_image_side_remove(rm->store, &rm->image.manifest);
-	for (size_t i = 0; i < rm->blobs.n; i++) {
-		(void)ql_packed_drop(rm->store, &rm->blobs.items[i].digest,
-				     NULL);
-		(void)unlinkat(rm->store->root_fd,
-			       ql_toc_path("layers", &rm->blobs.items[i].digest,
-					   path),
-			       0);
-	}
-	for (size_t i = 0; i < rm->layers.n; i++)
-		(void)unlinkat(rm->store->root_fd,
-			       ql_layer_path(&rm->layers.items[i].digest, path),
-			       0);
-	for (size_t i = 0; i < rm->objects.n; i++) {
-		const struct ql_object_use *use = &rm->objects.items[i];
-
-		ql_partial_unlink(rm->store, &use->digest);
-		if (unlinkat(rm->store->root_fd,
-			     ql_object_path(&use->digest, object), 0) < 0)
-			continue;
-		stats->objects++;
-		stats->bytes += use->size;
-	}
-}
-
-static int removal_commit(struct removal *rm, struct ql_error *err)
-{
-	int r = removal_names(rm, err);
-
-	if (r == 0 && !rm->others)
-		r = removal_image(rm, err);
+	*ret_others = names.others;
+	if (r == 0 && !names.others)
+		r = rmi_image(rm, err);
+	if (r == 0 && !names.others)
+		r = ql_doom_spare_packed(rm->store, rm->txn, &rm->doom, err);
+	if (r == 0 && !names.others)
+		r = ql_doom_write(rm->txn, &rm->doom, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(rm->txn), err);
+}
+
+static int rmi_run(struct rmi *rm, const char *name,
+		   const struct ql_digest *manifest,
+		   struct ql_remove_stats *stats, struct ql_error *err)
+{
+	int r = ql_doom_recover(rm->store, err);
+
+	if (r == 0)
+		r = ql_txn_begin(rm->store->catalog, true, &rm->txn, err);
+	if (r < 0)
+		return r;
+	r = ql_record_get_image(rm->txn, manifest, &rm->image);
+	if (r == -ENOENT)
+		return ql_error_set(err, r, "no such image");
+	if (r < 0)
+		return ql_error_errno(err, r, "the image's record");
+	r = rmi_commit(rm, name, &stats->untagged_only, err);
+	if (r == 0 && !stats->untagged_only)
+		r = ql_doom_execute(rm->store, &rm->doom, stats, err);
+	return r;
 }
 
 int ql_image_remove(struct ql_store *store, const char *name,
 		    const struct ql_digest *manifest,
 		    struct ql_remove_stats *ret_stats, struct ql_error *err)
 {
-	_cleanup_(removal_release) struct removal rm = {
-		.store = store, .name = name, .tree = -1, .err = err
-	};
-	_cleanup_close_ int lock = -1;
+	_cleanup_(rmi_release) struct rmi rm = { .store = store, .tree = -1 };
+	_cleanup_close_ int lock = -1, keep = -1;
 	struct ql_remove_stats stats = { 0 };
 	int r = ql_store_need_write(store, err);
 
 	if (r == 0)
 		r = ql_store_lock(store, true, &lock, err);
 	if (r == 0)
-		r = ql_txn_begin(store->catalog, true, &rm.txn, err);
-	if (r < 0)
-		return r;
-	r = ql_record_get_image(rm.txn, manifest, &rm.image);
-	if (r == -ENOENT)
-		return ql_error_set(err, r, "no such image");
-	if (r < 0)
-		return ql_error_errno(err, r, "the image's record");
-	r = removal_commit(&rm, err);
-	if (r < 0)
-		return r;
-	if (!rm.others)
-		removal_unlink(&rm, &stats);
-	stats.untagged_only = rm.others;
-	*ret_stats = stats;
-	return 0;
+		r = ql_keep_lock(store, true, &keep, err);
+	if (r == 0)
+		r = rmi_run(&rm, name, manifest, &stats, err);
+	if (r == 0)
+		*ret_stats = stats;
+	return r;
 }

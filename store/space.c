@@ -20,6 +20,7 @@
 #include <sys/statvfs.h>
 
 enum {
+	TAKE_TRIES = 16,
 	SPACE_BLOCK = 4096,	   /* at least; what a part of it takes */
 	SPACE_EXTENTS = 256 << 10, /* larger files may need a block for these */
 	SPACE_LITTLE = 256 << 10,
@@ -373,6 +374,13 @@ static int take_limited(struct ql_store *store, uint64_t bytes,
 
 	if (r == -ENOSPC && s->budget > 0 && bytes + s->margin > s->budget)
 		return refuse_ever(store, s, bytes, err);
+	/* Others may be faster to take what was freed. */
+	for (int i = 0; i < TAKE_TRIES && r == -ENOSPC && s->budget > 0; i++) {
+		r = ql_keep_make_room(store, bytes, NULL, err);
+		if (r < 0)
+			return r;
+		r = take_if(store, bytes, s, err);
+	}
 	return r == -ENOSPC ? refuse(store, s, bytes, err) : r;
 }
 

@@ -22,10 +22,14 @@ struct ql_store {
 	struct ql_catalog *catalog;   /* owned */
 	struct ql_space_file *space;  /* owned */
 	struct ql_packed_set *packed; /* owned */
+	struct ql_keep *keep;	      /* owned */
 };
 
 /* -EROFS where the store was opened to be read. */
 int ql_store_need_write(const struct ql_store *store, struct ql_error *err);
+/* As ql_store_lock(), without waiting.  -EAGAIN (not described). */
+int ql_store_lock_try(const struct ql_store *store, bool exclusive, int *ret_fd,
+		      struct ql_error *err);
 
 /* ---- space.c, spacefile.c, spacecount.c: what the store takes ---- */
 
@@ -107,6 +111,12 @@ struct ql_name_lock {
 int ql_name_lock_init(const struct ql_store *store,
 		      const struct ql_digest *digest,
 		      struct ql_name_lock *ret_lock, struct ql_error *err);
+/* -EBUSY (not described): another has it. */
+int ql_name_lock_try(const struct ql_store *store,
+		     const struct ql_digest *digest,
+		     struct ql_name_lock *ret_lock);
+bool ql_name_lock_is(const struct ql_name_lock *lock,
+		     const struct ql_digest *digest);
 void ql_name_lock_release(struct ql_name_lock *lock);
 
 /* ---- catalog.c: the LMDB environment ---- */
@@ -148,6 +158,8 @@ int ql_txn_put(struct ql_txn *txn, enum ql_table table, const void *key,
 /* -ENOENT (not described) where there is none. */
 int ql_txn_del(struct ql_txn *txn, enum ql_table table, const void *key,
 	       size_t key_len, struct ql_error *err);
+/* Deletes all that is in a table. */
+int ql_txn_clear(struct ql_txn *txn, enum ql_table table, struct ql_error *err);
 typedef int ql_txn_fn(const void *key, size_t key_len, const void *value,
 		      size_t len, void *arg);
 /* In key order; a non-zero return of fn stops and is returned. */
@@ -174,9 +186,10 @@ int ql_txn_run_put(struct ql_txn_run *run, const void *value, size_t len,
 struct ql_object_record {
 	uint64_t size; /* bytes */
 	uint32_t refs; /* layers and images that need it */
+	uint32_t gone; /* of them: layers that were taken away */
 };
 
-enum { QL_OBJECT_RECORD = 12 }; /* bytes */
+enum { QL_OBJECT_RECORD = 16 }; /* bytes */
 void ql_record_print_object(const struct ql_object_record *rec,
 			    uint8_t buf[QL_OBJECT_RECORD]);
 int ql_record_put_object(struct ql_txn *txn, const struct ql_digest *digest,
@@ -242,11 +255,22 @@ int ql_object_set_from_tree(const struct ql_tree *tree,
 int ql_object_set_add(struct ql_object_set *set, const struct ql_digest *digest,
 		      uint64_t size);
 void ql_object_set_sort(struct ql_object_set *set);
+/* Takes a digest out, wherever it stands. */
+void ql_object_set_cut(struct ql_object_set *set,
+		       const struct ql_digest *digest);
 
 /* The set is sorted. */
 int ql_refs_add(struct ql_txn *txn, const struct ql_object_set *set,
 		struct ql_error *err);
-/* Those that nothing needs any more are added to gone (unsorted). */
+/* Whether nobody that is kept needs it. */
+bool ql_refs_none(const struct ql_object_record *rec);
+/* A layer that has the set was taken away (QL_LAYER_GONE), or comes back: what
+ * nobody else that is kept needs is added to gone (unsorted; may be NULL). */
+int ql_refs_gone(struct ql_txn *txn, const struct ql_object_set *set,
+		 bool is_gone, struct ql_object_set *gone,
+		 struct ql_error *err);
+/* Those that nothing that is kept needs any more are added to gone (unsorted).
+ */
 int ql_refs_drop(struct ql_txn *txn, const struct ql_object_set *set,
 		 struct ql_object_set *gone, struct ql_error *err);
 
@@ -255,9 +279,11 @@ int ql_refs_drop(struct ql_txn *txn, const struct ql_object_set *set,
 enum ql_need {
 	QL_NEED_HERE, /* it has to be */
 	QL_NEED_LAZY, /* it comes when it is read */
+	QL_NEED_GONE, /* the layer was taken away */
 };
 struct ql_needs {
 	struct ql_object_set uses; /* owned, as these: one for each user */
+	struct ql_object_set gone; /* of them, those of layers that are gone */
 	struct ql_object_set must; /* that have to be here; each once */
 };
 void ql_needs_release(struct ql_needs *n);
@@ -424,9 +450,11 @@ int ql_pax_parse(const char *data, size_t len, struct ql_pax *pax,
 
 /* ---- layer.c ---- */
 
-/* Records a layer whose tree is in place, and counts its objects. */
-int ql_layer_record(struct ql_store *store, const struct ql_layer_info *info,
-		    struct ql_error *err);
+/* Records a layer whose tree is in place, and counts its objects.  epoch:
+ * ql_doom_epoch() from before they were looked for; where some were taken away
+ * since, the layer is lazy.  -EAGAIN: and has no table. */
+int ql_layer_record(struct ql_store *store, struct ql_layer_info *info,
+		    uint64_t epoch, struct ql_error *err);
 
 /* ---- layerplaces.c: where a layer's files lie in its archive ---- */
 
@@ -610,9 +638,9 @@ int ql_image_own_objects(const struct ql_store *store,
 
 /* ---- ready.c ---- */
 
-/* What stands beside an image's tree goes with it. */
-void ql_image_side_remove(struct ql_store *store,
-			  const struct ql_digest *manifest);
+/* What stands beside an image's tree goes with it; the bytes of disk. */
+uint64_t ql_image_side_remove(struct ql_store *store,
+			      const struct ql_digest *manifest);
 
 /* ---- paths of metadata ---- */
 
@@ -674,8 +702,14 @@ int ql_tree_xattr_trusted(const struct ql_tree *tree,
 
 /* ---- partial.c ---- */
 
-/* Removes a partial file; its record counts for nothing then. */
-void ql_partial_unlink(struct ql_store *store, const struct ql_digest *digest);
+/* Bytes of disk that it takes; 0: there is none. */
+uint64_t ql_partial_disk(const struct ql_store *store,
+			 const struct ql_digest *digest);
+
+/* Removes a partial file; its record counts for nothing then.  The bytes of
+ * disk that it had. */
+uint64_t ql_partial_unlink(struct ql_store *store,
+			   const struct ql_digest *digest);
 
 /* ---- packed.c: parts of blobs as they came ---- */
 

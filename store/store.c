@@ -6,7 +6,7 @@
  * recorded.  Lock order: lock, then a name's lock (namelock.c), then a write
  * transaction of the catalogue.
  */
-#include "store/store-private.h"
+#include "store/keep-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -114,10 +114,14 @@ int ql_store_open(const char *root, enum ql_store_mode mode,
 	if (r == 0 && ql_packed_set_new(&store->packed) < 0)
 		r = ql_error_nomem(err);
 	if (r == 0)
+		r = ql_keep_new(&store->keep, err);
+	if (r == 0)
 		r = ql_catalog_open(store->root_fd, store->root,
 				    store->writable, &store->catalog, err);
 	if (r == 0)
 		r = ql_space_open(store, err);
+	if (r == 0 && store->writable)
+		r = ql_doom_open(store, err);
 	if (r < 0) {
 		(void)ql_error_prefix(err, "store %s",
 				      store->root ? store->root : "");
@@ -134,6 +138,7 @@ void ql_store_close(struct ql_store *store)
 		return;
 	ql_space_file_close(store->space);
 	ql_catalog_close(store->catalog);
+	ql_keep_free(store->keep);
 	ql_packed_set_free(store->packed);
 	if (store->root_fd >= 0)
 		(void)close(store->root_fd);
@@ -178,6 +183,23 @@ int ql_store_lock(struct ql_store *store, bool exclusive, int *ret_fd,
 						      "lock %s/lock",
 						      store->root);
 	}
+	*ret_fd = ql_take_fd(&fd);
+	return 0;
+}
+
+int ql_store_lock_try(const struct ql_store *store, bool exclusive, int *ret_fd,
+		      struct ql_error *err)
+{
+	_cleanup_close_ int fd = openat(store->root_fd, "lock",
+					O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "open %s/lock", store->root);
+	if (flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK || errno == EINTR
+			       ? -EAGAIN
+			       : ql_error_errno(err, -errno, "lock %s/lock",
+						store->root);
 	*ret_fd = ql_take_fd(&fd);
 	return 0;
 }

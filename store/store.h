@@ -110,6 +110,10 @@ enum {
 	/* Its objects need not be here: layers/<blob>.toc says where they are.
 	 * Cleared once all of them are (ql_image_mark_whole()). */
 	QL_LAYER_LAZY = 1,
+	/* It was taken away (store/keep.h): of its objects, only those are sure
+	 * to stay that others need.  It is lazy, too, and comes back as a whole
+	 * by ql_keep_access() or ql_keep_open(). */
+	QL_LAYER_GONE = 2,
 };
 
 /* -ENOENT (not described): the layer is not here. */

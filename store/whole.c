@@ -3,33 +3,13 @@
  * Whether all that a layer, or a ready-made image, needs is here, as its
  * record says it: so that nobody has to look at every object to know.  The
  * record says so only while it is true: it is changed after a look, and before
- * an object goes, under the lock that adding and removing share.
+ * an object goes, in the transaction that says what goes (keepdoom.c).
  */
-#include "store/store-private.h"
+#include "store/keep-private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-
-/* -EAGAIN (not described): somebody is removing, or checking. */
-static int lock_try(const struct ql_store *store, int *ret_fd,
-		    struct ql_error *err)
-{
-	_cleanup_close_ int fd = openat(store->root_fd, "lock",
-					O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-
-	if (fd < 0)
-		return ql_error_errno(err, -errno, "open %s/lock", store->root);
-	if (flock(fd, LOCK_SH | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK || errno == EINTR
-			       ? -EAGAIN
-			       : ql_error_errno(err, -errno, "lock %s/lock",
-						store->root);
-	*ret_fd = ql_take_fd(&fd);
-	return 0;
-}
+#include <unistd.h>
 
 static bool set_is_here(const struct ql_store *store,
 			const struct ql_object_set *set)
@@ -52,6 +32,8 @@ static int layer_objects(const struct ql_store *store,
 
 /* ---- all is here ---- */
 
+enum { WHOLE_TRIES = 4 };
+
 /* What of the image is to be recorded as whole. */
 struct whole {
 	struct ql_object_set layers; /* owned: diff IDs */
@@ -69,6 +51,11 @@ static int whole_layer(struct ql_store *store, const struct ql_digest *diff_id,
 	if (r < 0 || !(info.flags & QL_LAYER_LAZY)) {
 		w->missing |= r < 0;
 		return r == -ENOENT ? 0 : r;
+	}
+	/* Of one that was taken away, others keep what is here. */
+	if (info.flags & QL_LAYER_GONE) {
+		w->missing = true;
+		return 0;
 	}
 	r = layer_objects(store, diff_id, &set, err);
 	if (r < 0)
@@ -113,8 +100,8 @@ static int whole_look(struct ql_store *store, const struct ql_image_info *info,
 	return r;
 }
 
-static int layer_flag(struct ql_txn *txn, const struct ql_digest *diff_id,
-		      bool lazy, struct ql_error *err)
+int ql_layer_flag(struct ql_txn *txn, const struct ql_digest *diff_id,
+		  bool lazy, struct ql_error *err)
 {
 	struct ql_layer_info info;
 	int r = ql_record_get_layer(txn, diff_id, &info);
@@ -127,8 +114,8 @@ static int layer_flag(struct ql_txn *txn, const struct ql_digest *diff_id,
 	return ql_record_put_layer(txn, &info, err);
 }
 
-static int image_flag(struct ql_txn *txn, const struct ql_digest *manifest,
-		      bool whole, struct ql_error *err)
+int ql_image_flag(struct ql_txn *txn, const struct ql_digest *manifest,
+		  bool whole, struct ql_error *err)
 {
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	int r = ql_record_get_image(txn, manifest, &info);
@@ -141,9 +128,31 @@ static int image_flag(struct ql_txn *txn, const struct ql_digest *manifest,
 	return ql_record_put_image(txn, &info, err);
 }
 
+/* Others may have taken some away since it was looked at. */
+static int whole_check(struct ql_store *store, struct ql_txn *txn,
+		       const struct ql_digest *unit, bool image, uint64_t epoch,
+		       struct ql_error *err)
+{
+	_cleanup_(ql_object_set_release) struct ql_object_set set = { 0 };
+	struct ql_layer_info info;
+	int r = 0;
+
+	if (ql_meta_number(txn, "evictions") == epoch && !ql_doom_pending(txn))
+		return 0;
+	if (image)
+		return -EAGAIN; /* its tree takes a lock */
+	if (ql_record_get_layer(txn, unit, &info) < 0 ||
+	    info.flags & QL_LAYER_GONE)
+		return -EAGAIN;
+	r = layer_objects(store, unit, &set, err);
+	if (r < 0)
+		return r;
+	return ql_doom_spares_all(store, txn, &set, epoch) ? 0 : -EAGAIN;
+}
+
 static int whole_record(struct ql_store *store,
 			const struct ql_digest *manifest, const struct whole *w,
-			struct ql_error *err)
+			uint64_t epoch, struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	int r;
@@ -154,26 +163,31 @@ static int whole_record(struct ql_store *store,
 	if (syncfs(store->root_fd) < 0)
 		return ql_error_errno(err, -errno, "write to %s", store->root);
 	r = ql_txn_begin(store->catalog, true, &txn, err);
-	for (size_t i = 0; i < w->layers.n && r == 0; i++)
-		r = layer_flag(txn, &w->layers.items[i].digest, false, err);
+	for (size_t i = 0; i < w->layers.n && r == 0; i++) {
+		const struct ql_digest *layer = &w->layers.items[i].digest;
+
+		r = whole_check(store, txn, layer, false, epoch, err);
+		if (r == 0)
+			r = ql_layer_flag(txn, layer, false, err);
+	}
 	if (r == 0 && w->image)
-		r = image_flag(txn, manifest, true, err);
+		r = whole_check(store, txn, manifest, true, epoch, err);
+	if (r == 0 && w->image)
+		r = ql_image_flag(txn, manifest, true, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
 }
 
-int ql_image_mark_whole(struct ql_store *store,
-			const struct ql_digest *manifest, bool *ret_whole,
-			struct ql_error *err)
+static int whole_try(struct ql_store *store, const struct ql_digest *manifest,
+		     bool *ret_whole, struct ql_error *err)
 {
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
-	_cleanup_close_ int lock = -1;
+	uint64_t epoch = 0;
 	struct whole w = { 0 };
-	int r = ql_store_need_write(store, err);
+	int r = ql_keep_recover(store, err);
 
-	if (r == 0)
-		r = lock_try(store, &lock, err);
 	if (r < 0)
 		return r;
+	epoch = ql_doom_epoch(store);
 	r = ql_image_get(store, manifest, &info);
 	if (r < 0)
 		return r == -ENOENT
@@ -181,10 +195,27 @@ int ql_image_mark_whole(struct ql_store *store,
 			       : ql_error_errno(err, r, "the image's record");
 	r = whole_look(store, &info, &w, err);
 	if (r == 0)
-		r = whole_record(store, manifest, &w, err);
+		r = whole_record(store, manifest, &w, epoch, err);
 	ql_object_set_release(&w.layers);
 	if (r == 0)
 		*ret_whole = !w.missing;
+	return r;
+}
+
+int ql_image_mark_whole(struct ql_store *store,
+			const struct ql_digest *manifest, bool *ret_whole,
+			struct ql_error *err)
+{
+	_cleanup_close_ int lock = -1;
+	int r = ql_store_need_write(store, err);
+
+	if (r == 0)
+		r = ql_store_lock_try(store, false, &lock, err);
+	if (r < 0)
+		return r;
+	r = -EAGAIN;
+	for (int i = 0; i < WHOLE_TRIES && r == -EAGAIN; i++)
+		r = whole_try(store, manifest, ret_whole, err);
 	return r;
 }
 
@@ -196,6 +227,7 @@ struct drop {
 	struct ql_object_set objects; /* owned; those that may go */
 	struct ql_object_set layers;  /* owned; diff IDs that have some */
 	struct ql_object_set images;  /* owned; ready-made, likewise */
+	struct ql_doom doom;	      /* owned */
 	struct ql_error *err;	      /* borrowed */
 };
 
@@ -205,6 +237,7 @@ static void drop_release(struct drop *d)
 	ql_object_set_release(&d->objects);
 	ql_object_set_release(&d->layers);
 	ql_object_set_release(&d->images);
+	ql_doom_release(&d->doom);
 }
 
 /* Leaves of the objects those that a user has not, or that its table (NULL:
@@ -283,25 +316,18 @@ static int drop_commit(struct drop *d, struct ql_error *err)
 	if (r == 0)
 		r = ql_txn_each(d->txn, QL_TABLE_IMAGES, drop_image, d, err);
 	for (size_t i = 0; i < d->layers.n && r == 0; i++)
-		r = layer_flag(d->txn, &d->layers.items[i].digest, true, err);
+		r = ql_layer_flag(d->txn, &d->layers.items[i].digest, true,
+				  err);
 	for (size_t i = 0; i < d->images.n && r == 0; i++)
-		r = image_flag(d->txn, &d->images.items[i].digest, false, err);
+		r = ql_image_flag(d->txn, &d->images.items[i].digest, false,
+				  err);
+	for (size_t i = 0; i < d->objects.n && r == 0; i++)
+		if (ql_object_set_add(&d->doom.sets[QL_DOOM_OBJECT],
+				      &d->objects.items[i].digest, 0) < 0)
+			r = ql_error_nomem(err);
+	if (r == 0)
+		r = ql_doom_write(d->txn, &d->doom, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(d->txn), err);
-}
-
-static void drop_unlink(struct drop *d, struct ql_remove_stats *stats)
-{
-	char path[QL_OBJECT_PATH + 1];
-	struct stat st;
-
-	for (size_t i = 0; i < d->objects.n; i++) {
-		(void)ql_object_path(&d->objects.items[i].digest, path);
-		if (fstatat(d->store->root_fd, path, &st, 0) < 0 ||
-		    unlinkat(d->store->root_fd, path, 0) < 0)
-			continue;
-		stats->objects++;
-		stats->bytes += (uint64_t)st.st_size;
-	}
 }
 
 int ql_objects_drop(struct ql_store *store, const struct ql_digest *objects,
@@ -318,14 +344,16 @@ int ql_objects_drop(struct ql_store *store, const struct ql_digest *objects,
 			r = ql_error_nomem(err);
 	ql_object_set_sort(&d.objects);
 	if (r == 0)
-		r = ql_store_lock(store, true, &lock, err);
+		r = ql_keep_lock(store, true, &lock, err);
+	if (r == 0)
+		r = ql_doom_recover(store, err);
 	if (r == 0)
 		r = ql_txn_begin(store->catalog, true, &d.txn, err);
 	if (r == 0)
 		r = drop_commit(&d, err);
-	if (r < 0)
-		return r;
-	drop_unlink(&d, &stats);
-	*ret_stats = stats;
-	return 0;
+	if (r == 0)
+		r = ql_doom_execute(store, &d.doom, &stats, err);
+	if (r == 0)
+		*ret_stats = stats;
+	return r;
 }

@@ -191,7 +191,7 @@ static void another_process_has_to_wait(void **state)
 /* As if an image had it. */
 static void need(struct lab *lab, const struct ql_digest *d)
 {
-	const struct ql_object_record rec = { SIZE, 1 };
+	const struct ql_object_record rec = { .size = SIZE, .refs = 1 };
 	struct ql_txn *txn;
 
 	assert_int_equal(ql_txn_begin(lab->store->catalog, true, &txn, NULL),
