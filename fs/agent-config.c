@@ -47,6 +47,7 @@ static const struct key {
 	  "the name of a group" },
 	{ "mountpoint", TYPE_PATH, AT(mountpoint), 0, 0, "an absolute path" },
 	{ "registries", TYPE_PATH, AT(registries), 0, 0, "an absolute path" },
+	{ "access_log", TYPE_PATH, AT(access_log), 0, 0, "an absolute path" },
 	{ "log_level", TYPE_LEVEL, AT(log_level), 0, 0,
 	  "error, warn, info or debug" },
 	{ "max_parallel_downloads", TYPE_COUNT, AT(max_parallel_downloads), 1,
@@ -97,6 +98,7 @@ void ql_agent_config_release(struct ql_agent_config *config)
 	free(config->socket_group);
 	free(config->mountpoint);
 	free(config->registries);
+	free(config->access_log);
 	*config = (struct ql_agent_config){ 0 };
 }
 

@@ -16,6 +16,7 @@
 
 #include "fs/agent.h"
 #include "fs/fs-private.h"
+#include "store/accesslog.h"
 
 enum { GRACE_SECONDS = 10 };
 
@@ -113,6 +114,7 @@ static void rest_all(struct running *run)
 static void config_apply(struct running *run, struct ql_agent_config *config)
 {
 	ql_log_set_level(config->log_level);
+	(void)ql_accesslog_set(config->access_log);
 	ql_filler_set_rate(run->agent.filler, config->fill.background_rate);
 	ql_scrubber_set(run->agent.scrubber, config);
 	rest_all(run);
@@ -343,6 +345,7 @@ int ql_agent_run(struct ql_agent_config *config, ql_agent_load_fn *load,
 	int r;
 
 	ql_log_set_level(config->log_level);
+	(void)ql_accesslog_set(config->access_log);
 	signals_block(SIG_BLOCK);
 	r = start(&run, config, err);
 	if (r == 0)

@@ -24,6 +24,7 @@ struct ql_agent_config {
 	char *socket_group; /* whose members may use it; NULL: root's alone */
 	char *mountpoint;   /* NULL: as for socket */
 	char *registries;   /* folder of registries.json; NULL: the default */
+	char *access_log;   /* NULL: QUICKLAYER_ACCESS_LOG, or none */
 	enum ql_log_level log_level;
 	uint64_t max_parallel_downloads; /* layers of one pull */
 	uint64_t max_pulls;		 /* at once; others wait */
