@@ -137,6 +137,7 @@ struct ql_slot {
 	enum ql_vkind kind;   /* under the slots' lock, as all below */
 	uint64_t generation;  /* how often the number meant another tree */
 	struct ql_tree *tree; /* owned; NULL: closed.  Stays while it is held */
+	int hold; /* owned; a layer's lock, as a tree has an image's */
 	struct ql_digest digest; /* of what is open */
 	/* Owned: where what is not here may be had; NULL until needed. */
 	struct ql_fill_image *_Atomic fill;
@@ -165,14 +166,17 @@ void ql_slots_put(struct ql_slots *slots, struct ql_slot *slot, uint64_t n);
 void ql_slots_forget(struct ql_slots *slots, unsigned int number, uint64_t n);
 /* Closes the trees of an image unless they are used: then false. */
 bool ql_slots_drop(struct ql_slots *slots, const struct ql_digest *digest);
+/* The same of a layer. */
+bool ql_slots_drop_layer(struct ql_slots *slots, const struct ql_digest *diff);
 
 struct ql_slot_image {
 	struct ql_digest digest;
+	bool layer; /* it is one */
 	unsigned int number;
 	uint64_t used; /* when a request came last; ns, CLOCK_MONOTONIC */
 };
-/* Images that are open (the list is the caller's to free), the longest unused
- * first, but for those that are to be spared. */
+/* Images and layers that are open (the list is the caller's to free), the
+ * longest unused first, but for those that are to be spared. */
 int ql_slots_images(struct ql_slots *slots, struct ql_slot_image **ret_list,
 		    size_t *ret_n);
 /* Leaves it out of that list for so long. */
@@ -284,6 +288,9 @@ int ql_fs_fill_image(struct ql_fs *fs, const struct ql_node *node,
  * can be removed.  -EBUSY: somebody uses them. */
 int ql_fs_drop(struct ql_fs *fs, const struct ql_digest *manifest,
 	       struct ql_error *err);
+/* The same of a layer that is shown alone. */
+int ql_fs_drop_layer(struct ql_fs *fs, const struct ql_digest *diff_id,
+		     struct ql_error *err);
 
 /* ---- inuse.c: images that somebody has, as far as one can see ---- */
 
@@ -307,6 +314,8 @@ int ql_digests_in_use(struct ql_digests *ret_digests, struct ql_error *err);
  * many.  By none of the server's own threads, and by one at a time.
  */
 size_t ql_fs_let_go(struct ql_fs *fs, uint64_t unused);
+/* Fetches no more of what nobody waits for; of how many images. */
+size_t ql_fs_stop_filling(struct ql_fs *fs);
 
 /* ---- ops-meta.c ---- */
 

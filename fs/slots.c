@@ -61,6 +61,8 @@ void ql_slots_free(struct ql_slots *s)
 
 		ql_fill_image_close(atomic_load(&slot->fill));
 		ql_tree_close(slot->tree);
+		if (slot->hold >= 0)
+			(void)close(slot->hold);
 		free(slot);
 	}
 	(void)pthread_mutex_destroy(&s->lock);
@@ -120,6 +122,8 @@ static void close_locked(struct ql_slots *s, struct ql_slot *slot)
 	ql_fill_image_close(atomic_exchange(&slot->fill, NULL));
 	ql_tree_close(slot->tree);
 	slot->tree = NULL;
+	if (slot->hold >= 0)
+		(void)close(ql_take_fd(&slot->hold));
 	list_append(&s->closed, slot);
 }
 
@@ -225,6 +229,7 @@ static int slot_new_locked(struct ql_slots *s, enum ql_vkind kind,
 		if (!slot)
 			return -ENOMEM;
 		slot->number = s->next++;
+		slot->hold = -1;
 		list_append(&s->closed, slot);
 		atomic_store(&s->table[slot->number], slot);
 	} else {
@@ -248,19 +253,27 @@ static int slot_new_locked(struct ql_slots *s, enum ql_vkind kind,
 	return 0;
 }
 
-static int tree_open(const struct ql_slots *s, enum ql_vkind kind,
-		     const struct ql_digest *digest, struct ql_tree **ret_tree,
-		     struct ql_error *err)
+/* A layer is held before its tree is opened, and counts as asked for. */
+static int layer_open(const struct ql_slots *s, const struct ql_digest *diff_id,
+		      struct ql_tree **ret_tree, int *ret_hold,
+		      struct ql_error *err)
 {
-	return kind == QL_V_LAYER
-		       ? ql_tree_open_layer(s->store, digest, ret_tree, err)
-		       : ql_tree_open_image(s->store, digest, ret_tree, err);
+	_cleanup_close_ int hold = -1;
+	int r = ql_layer_hold(s->store, diff_id, &hold);
+
+	if (r < 0)
+		return ql_error_errno(err, r, "layer");
+	r = ql_tree_open_layer(s->store, diff_id, ret_tree, err);
+	if (r == 0)
+		*ret_hold = ql_take_fd(&hold);
+	return r;
 }
 
-/* With the tree, which is taken unless another thread was faster. */
+/* With the tree and the hold, which are taken unless another thread was
+ * faster. */
 static int install_locked(struct ql_slots *s, enum ql_vkind kind,
 			  const struct ql_digest *digest, struct ql_tree **tree,
-			  struct ql_slot **ret_slot)
+			  int *hold, struct ql_slot **ret_slot)
 {
 	struct ql_slot *slot = find_locked(s, kind, digest);
 	int r = slot ? 0 : slot_new_locked(s, kind, digest, &slot);
@@ -270,6 +283,7 @@ static int install_locked(struct ql_slots *s, enum ql_vkind kind,
 	if (!slot->tree) {
 		list_remove(&s->closed, slot);
 		slot->tree = ql_take_ptr(*tree);
+		slot->hold = ql_take_fd(hold);
 		slot->spared = 0;
 	}
 	stamp(slot);
@@ -283,6 +297,7 @@ int ql_slots_open(struct ql_slots *s, enum ql_vkind kind,
 		  struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
+	_cleanup_close_ int hold = -1;
 	struct ql_slot *slot;
 	int r;
 
@@ -298,42 +313,52 @@ int ql_slots_open(struct ql_slots *s, enum ql_vkind kind,
 		return 0;
 	}
 	/* Outside: it may wait for a removal that is at work. */
-	r = tree_open(s, kind, digest, &tree, err);
+	r = kind == QL_V_LAYER
+		    ? layer_open(s, digest, &tree, &hold, err)
+		    : ql_tree_open_image(s->store, digest, &tree, err);
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_lock(&s->lock);
-	r = install_locked(s, kind, digest, &tree, ret_slot);
+	r = install_locked(s, kind, digest, &tree, &hold, ret_slot);
 	(void)pthread_mutex_unlock(&s->lock);
 	return r < 0 ? ql_error_errno(err, r, "opening a tree") : 0;
 }
 
+static bool drop_locked(struct ql_slots *s, enum ql_vkind kind,
+			const struct ql_digest *digest)
+{
+	struct ql_slot *slot = find_locked(s, kind, digest);
+
+	if (!slot || !slot->tree)
+		return true;
+	if (!slot->idle)
+		return false;
+	close_locked(s, slot);
+	return true;
+}
+
 bool ql_slots_drop(struct ql_slots *s, const struct ql_digest *digest)
 {
-	static const enum ql_vkind kinds[] = { QL_V_IMAGE, QL_V_INERT };
-	bool all = true;
+	bool image, inert;
 
 	(void)pthread_mutex_lock(&s->lock);
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		struct ql_slot *slot = find_locked(s, kinds[i], digest);
-
-		if (!slot || !slot->tree)
-			continue;
-		if (slot->idle)
-			close_locked(s, slot);
-		else
-			all = false;
-	}
+	image = drop_locked(s, QL_V_IMAGE, digest);
+	inert = drop_locked(s, QL_V_INERT, digest);
 	(void)pthread_mutex_unlock(&s->lock);
-	return all;
+	return image && inert;
 }
 
-/* ---- images that are held open ---- */
-
-static bool is_image(const struct ql_slot *slot)
+bool ql_slots_drop_layer(struct ql_slots *s, const struct ql_digest *diff)
 {
-	return slot->tree &&
-	       (slot->kind == QL_V_IMAGE || slot->kind == QL_V_INERT);
+	bool dropped;
+
+	(void)pthread_mutex_lock(&s->lock);
+	dropped = drop_locked(s, QL_V_LAYER, diff);
+	(void)pthread_mutex_unlock(&s->lock);
+	return dropped;
 }
+
+/* ---- what is held open ---- */
 
 static int by_use(const void *a, const void *b)
 {
@@ -350,9 +375,10 @@ static size_t images_locked(const struct ql_slots *s, uint64_t now,
 	for (unsigned int i = 1; i < s->next; i++) {
 		struct ql_slot *slot = atomic_load(&s->table[i]);
 
-		if (is_image(slot) && slot->spared <= now)
+		if (slot->tree && slot->spared <= now)
 			list[n++] = (struct ql_slot_image){
 				.digest = slot->digest,
+				.layer = slot->kind == QL_V_LAYER,
 				.number = slot->number,
 				.used = atomic_load(&slot->used),
 			};
