@@ -7,6 +7,8 @@
  *   GET    /v1/images/IMAGE         one, as `quicklayer inspect`
  *   DELETE /v1/images/IMAGE         as `quicklayer rmi --json`
  *   POST   /v1/images/IMAGE/pin     and /unpin
+ *   POST   /v1/images/IMAGE/promise {"seconds": n}; 0 ends it
+ *   POST   /v1/gc                   as `quicklayer gc --json`
  *   POST   /v1/pull                 JSON lines: see agent-pull.c
  *   GET    /v1/pulls/IMAGE          of an image that is being pulled and can
  *                                   be looked at: its digest
@@ -81,6 +83,51 @@ static int on_unpin(const struct call *call, struct ql_api_response *rs,
 {
 	return ql_doc_pin(call->agent->store, call->image, false, &rs->body,
 			  err);
+}
+
+/* A member that is no negative number.  -ENOENT: it is not there. */
+static int size_member(const struct call *call, const char *key, uint64_t *ret,
+		       struct ql_error *err)
+{
+	const json_t *n = json_object_get(call->body, key);
+
+	if (!n)
+		return -ENOENT;
+	if (json_integer_value(n) < 0)
+		return ql_error_set(err, -EINVAL, "\"%s\" is negative", key);
+	*ret = (uint64_t)json_integer_value(n);
+	return 0;
+}
+
+static int on_promise(const struct call *call, struct ql_api_response *rs,
+		      struct ql_error *err)
+{
+	uint64_t seconds;
+	int r = size_member(call, "seconds", &seconds, err);
+
+	if (r == -ENOENT)
+		return ql_error_set(err, -EINVAL, "\"seconds\" is missing");
+	if (r < 0)
+		return r;
+	return ql_doc_promise(call->agent->store, call->image, seconds,
+			      &rs->body, err);
+}
+
+static int on_gc(const struct call *call, struct ql_api_response *rs,
+		 struct ql_error *err)
+{
+	struct ql_gc_ask ask = {
+		.dry_run = json_is_true(json_object_get(call->body, "dry_run")),
+		.budget = ql_json_opt_string(call->body, "budget", NULL),
+		.reserve = ql_json_opt_string(call->body, "reserve", NULL),
+	};
+	int r = size_member(call, "free", &ask.free, err);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	/* What nobody uses may go, and is not to count as mounted. */
+	(void)ql_evictor_let_go(call->agent->evictor);
+	return ql_doc_gc(call->agent->store, &ask, &rs->body, err);
 }
 
 static uint64_t number(const json_t *json, const char *key)
@@ -241,6 +288,17 @@ static const struct member prefetch_members[] = {
 	{ NULL, JSON_NULL },
 };
 
+static const struct member promise_members[] = {
+	{ "seconds", JSON_INTEGER },
+	{ NULL, JSON_NULL },
+};
+
+static const struct member gc_members[] = {
+	{ "dry_run", JSON_TRUE },  { "free", JSON_INTEGER },
+	{ "budget", JSON_STRING }, { "reserve", JSON_STRING },
+	{ NULL, JSON_NULL },
+};
+
 static const struct route {
 	const char *method;
 	const char *prefix; /* ends with '/': an image comes next */
@@ -258,6 +316,9 @@ static const struct route {
 	{ "POST", "/v1/images/", "/pin", on_pin, NULL, false, QL_API_QUICK },
 	{ "POST", "/v1/images/", "/unpin", on_unpin, NULL, false,
 	  QL_API_QUICK },
+	{ "POST", "/v1/images/", "/promise", on_promise, promise_members, false,
+	  QL_API_QUICK },
+	{ "POST", "/v1/gc", "", on_gc, gc_members, false, QL_API_SLOW },
 	{ "POST", "/v1/pull", "", on_pull, pull_members, false, QL_API_QUICK },
 	{ "GET", "/v1/pulls/", "", on_pulled, NULL, false, QL_API_QUICK },
 	{ "POST", "/v1/prefetch", "", on_prefetch, prefetch_members, false,

@@ -61,8 +61,9 @@ static const struct key {
 	{ "background_rate", TYPE_RATE, AT(fill.background_rate), 0, UINT64_MAX,
 	  "bytes per second, as in 10MB/s, or unlimited" },
 	{ "cache.budget", TYPE_BUDGET, AT(cache.budget), 0, 0,
-	  "bytes, as in 500MiB, a share of the filesystem, as in 40%, or "
-	  "none" },
+	  "bytes, as in 500MiB (at least 8MiB), a share of the filesystem, as "
+	  "in "
+	  "40%, or none" },
 	{ "cache.reserve", TYPE_SIZE, AT(cache.reserve), 0, 0,
 	  "bytes, as in 64MiB" },
 	{ "scrub.rate", TYPE_RATE, AT(scrub.rate), 0, UINT64_MAX,
@@ -147,7 +148,8 @@ static int set_budget(const char *value, bool size, void *at)
 	struct ql_budget b = { .kind = QL_BUDGET_BYTES };
 	int r = size ? ql_units_bytes(value, &b.n) : ql_units_budget(value, &b);
 
-	if (r < 0)
+	if (r < 0 ||
+	    (!size && b.kind == QL_BUDGET_BYTES && b.n < QL_SPACE_BUDGET_MIN))
 		return -EINVAL;
 	memcpy(at, &b, sizeof(b));
 	return 0;

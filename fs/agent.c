@@ -100,10 +100,14 @@ static int rest_one(const char *name, const struct ql_image_info *info,
 	return 0;
 }
 
-/* In the background, what is not here of the images that are. */
+/* In the background, what is not here of the images that are.  With a budget
+ * that may be what was evicted: it comes when somebody asks for it. */
 static void rest_all(struct running *run)
 {
 	struct ql_error err = QL_ERROR_INIT;
+
+	if (ql_space_is_limited(run->agent.store))
+		return;
 
 	if (ql_image_each(run->agent.store, rest_one, run, &err) < 0)
 		ql_log(QL_LOG_WARN, "msg=\"cannot list images\" error=\"%s\"",
@@ -113,6 +117,17 @@ static void rest_all(struct running *run)
 /* What may change while all goes on. */
 static void config_apply(struct running *run, struct ql_agent_config *config)
 {
+	struct ql_error err = QL_ERROR_INIT;
+
+	if (ql_cache_limits(run->agent.store, &config->cache.budget,
+			    &config->cache.reserve, &err) < 0) {
+		ql_log(QL_LOG_ERROR,
+		       "msg=\"configuration is as before: the new one cannot "
+		       "hold\" error=\"%s\"",
+		       err.text);
+		return;
+	}
+	ql_evictor_look(run->agent.evictor);
 	ql_log_set_level(config->log_level);
 	(void)ql_accesslog_set(config->access_log);
 	ql_filler_set_rate(run->agent.filler, config->fill.background_rate);
@@ -193,7 +208,8 @@ static void on_ready(void *arg)
 	struct running *run = arg;
 	_cleanup_free_ char *text = NULL;
 
-	if (ql_api_server_new(&run->agent, run->listener, &run->server,
+	if (ql_evictor_start(run->agent.evictor, &run->fs, &run->err) < 0 ||
+	    ql_api_server_new(&run->agent, run->listener, &run->server,
 			      &run->err) < 0 ||
 	    stopped) {
 		fuse_session_exit(run->fs.session);
@@ -219,6 +235,7 @@ static void on_ending(void *arg)
 	(void)unlink(run->socket);
 	ql_api_server_free(run->server);
 	run->server = NULL;
+	ql_evictor_stop(run->agent.evictor);
 	ql_scrubber_stop(run->agent.scrubber);
 	ql_growings_stop(run->agent.growings);
 }
@@ -277,6 +294,22 @@ static int filler_start(const struct ql_agent_config *config,
 	return ql_filler_new(a->store, &options, &a->filler, err);
 }
 
+/* What was left is removed while nobody adds anything yet, as far as we go. */
+static int cache_start(const struct ql_agent_config *config, struct ql_agent *a,
+		       struct ql_error *err)
+{
+	int r = ql_evictor_new(a->store, &a->evictor, err);
+
+	if (r == 0)
+		r = ql_keep_recover(a->store, err);
+	if (r == 0)
+		r = ql_cache_limits(a->store, &config->cache.budget,
+				    &config->cache.reserve, err);
+	if (r == 0)
+		ql_evictor_tidy(a->evictor);
+	return r;
+}
+
 static int start(struct running *run, struct ql_agent_config *config,
 		 struct ql_error *err)
 {
@@ -298,7 +331,9 @@ static int start(struct running *run, struct ql_agent_config *config,
 	if (r < 0)
 		return r;
 	run->socket = config->socket;
-	r = mountpoint_make(config->mountpoint, &a->mountpoint, err);
+	r = cache_start(config, a, err);
+	if (r == 0)
+		r = mountpoint_make(config->mountpoint, &a->mountpoint, err);
 	if (r == 0)
 		r = filler_start(config, a, err);
 	if (r == 0)
@@ -324,6 +359,7 @@ static void finish(struct running *run)
 	ql_pulls_free(run->agent.pulls);
 	ql_growings_free(run->agent.growings);
 	ql_filler_free(run->agent.filler);
+	ql_evictor_free(run->agent.evictor);
 	ql_store_close(run->agent.store);
 	free(run->agent.mountpoint);
 	free(run->agent.root);

@@ -140,6 +140,29 @@ ssize_t ql_pull_client_read(struct ql_pull_client *client, char *buf,
 /* Leaves; with the last client the pull is canceled.  NULL is fine. */
 void ql_pull_client_free(struct ql_pull_client *client);
 
+/* ---- agent-evict.c: a little room, always ---- */
+
+struct ql_evictor;
+struct ql_fs;
+int ql_evictor_new(struct ql_store *store, struct ql_evictor **ret_evictor,
+		   struct ql_error *err);
+/* Bytes that are kept free of a budget. */
+uint64_t ql_evictor_room(uint64_t budget);
+/* Removes what nothing needs, and counts what the store takes; before start. */
+void ql_evictor_tidy(struct ql_evictor *ev);
+/* Begins, with the mount whose images may be let go of (borrowed until
+ * stop). */
+int ql_evictor_start(struct ql_evictor *ev, struct ql_fs *fs,
+		     struct ql_error *err);
+/* Looks now: the budget is another.  From any thread; NULL is fine, as below.
+ */
+void ql_evictor_look(struct ql_evictor *ev);
+/* Has images let go of that the mount holds and nobody uses, and waits for it,
+ * a few seconds at most: whether there was one.  From any thread. */
+bool ql_evictor_let_go(struct ql_evictor *ev);
+void ql_evictor_stop(struct ql_evictor *ev);
+void ql_evictor_free(struct ql_evictor *ev);
+
 /* ---- agent-scrub.c: whether what is here still is what came ---- */
 
 struct ql_scrubber;
@@ -167,6 +190,7 @@ struct ql_agent {
 	struct ql_scrubber *scrubber; /* owned; may be NULL */
 	ql_drop_fn *drop;	      /* lets go of an image; may be NULL */
 	void *drop_arg;		      /* borrowed */
+	struct ql_evictor *evictor;   /* owned; may be NULL */
 };
 
 enum { QL_API_BODY_MAX = 1 << 20, QL_API_ARGS_MAX = 8 };

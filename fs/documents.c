@@ -53,6 +53,32 @@ static int images_collect(const char *name, const struct ql_image_info *info,
 								      : 0;
 }
 
+/* Until when each is promised (s since the epoch); 0: not. */
+static int promises_add(struct ql_store *store, json_t *list,
+			struct ql_error *err)
+{
+	json_t *image;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach (list, i, image) {
+		struct ql_digest digest;
+		uint64_t until = 0;
+
+		r = ql_digest_parse(ql_json_opt_string(image, "digest", ""),
+				    &digest, err);
+		if (r == 0)
+			r = ql_image_promised(store, &digest, &until, err);
+		if (r < 0 && r != -ENOENT)
+			break;
+		r = json_object_set_new(image, "promised",
+					json_integer((json_int_t)until));
+		if (r < 0)
+			return -ENOMEM;
+	}
+	return r;
+}
+
 int ql_doc_images(struct ql_store *store, json_t **ret_json,
 		  struct ql_error *err)
 {
@@ -60,6 +86,8 @@ int ql_doc_images(struct ql_store *store, json_t **ret_json,
 	int r = list ? ql_image_each(store, images_collect, list, err)
 		     : -ENOMEM;
 
+	if (r == 0)
+		r = promises_add(store, list, err);
 	if (r == -ENOMEM)
 		return ql_error_nomem(err);
 	return r < 0 ? r : done(ql_take_ptr(list), ret_json, err);
@@ -100,17 +128,22 @@ int ql_doc_image(struct ql_store *store, const char *text, json_t **ret_json,
 	_cleanup_json_ json_t *config = NULL;
 	_cleanup_json_ json_t *manifest = NULL;
 	json_t *out;
+	uint64_t until = 0;
 	int r = find(store, text, &name, &info, err);
 
 	if (r == 0)
 		r = read_json(store, &info.config, &config, err);
 	if (r == 0)
 		r = read_json(store, &info.manifest, &manifest, err);
+	if (r == 0)
+		r = ql_image_promised(store, &info.manifest, &until, err);
 	if (r < 0)
 		return r;
 	out = image_json(name, &info);
 	if (!out)
 		return ql_error_nomem(err);
+	(void)json_object_set_new(out, "promised",
+				  json_integer((json_int_t)until));
 	(void)json_object_set(out, "image_manifest", manifest);
 	(void)json_object_set(out, "image_config", config);
 	return done(out, ret_json, err);
@@ -175,19 +208,23 @@ int ql_doc_image_status(struct ql_store *store, const char *text,
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	_cleanup_free_ char *name = NULL;
 	struct ql_image_use use;
+	uint64_t until = 0;
 	int r = find(store, text, &name, &info, err);
 
 	if (r == 0)
 		r = ql_image_usage(store, &info, &use, err);
+	if (r == 0)
+		r = ql_image_promised(store, &info.manifest, &until, err);
 	if (r < 0)
 		return r;
 	return done(
 		json_pack("{s:o, s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, "
-			  "s:I, s:I, s:I, s:I, s:I, s:o}",
+			  "s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 			  "image", ql_json_text(text), "name",
 			  ql_json_text(name), "digest",
 			  ql_json_digest(&info.manifest), "pinned",
-			  (info.flags & QL_IMAGE_PINNED) != 0, "layers",
+			  (info.flags & QL_IMAGE_PINNED) != 0, "promised",
+			  (json_int_t)until, "layers",
 			  (json_int_t)info.n_layers, "files",
 			  (json_int_t)use.files, "bytes", (json_int_t)use.bytes,
 			  "files_here", (json_int_t)use.files_here,
@@ -268,6 +305,7 @@ int ql_doc_status(struct ql_store *store, json_t **ret_json,
 {
 	const char *root = ql_store_root(store);
 	_cleanup_json_ json_t *mounts = NULL;
+	_cleanup_json_ json_t *cache = NULL;
 	struct ql_store_use use;
 	struct statvfs vfs;
 	uint64_t names = 0, avail;
@@ -277,19 +315,21 @@ int ql_doc_status(struct ql_store *store, json_t **ret_json,
 		r = ql_image_each(store, count_name, &names, err);
 	if (r == 0)
 		r = ql_doc_mounts(store, &mounts, err);
+	if (r == 0)
+		r = ql_doc_cache(store, &cache, err);
 	if (r < 0)
 		return r;
 	if (fstatvfs(ql_store_root_fd(store), &vfs) < 0)
 		return ql_error_errno(err, -errno, "%s", root);
 	avail = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-	return done(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:O}",
+	return done(json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O}",
 			      "root", ql_json_text(root), "images",
 			      (json_int_t)use.images, "names",
 			      (json_int_t)names, "layers",
 			      (json_int_t)use.layers, "files",
 			      (json_int_t)use.objects, "bytes",
 			      (json_int_t)use.bytes, "free", (json_int_t)avail,
-			      "mounts", mounts),
+			      "cache", cache, "mounts", mounts),
 		    ret_json, err);
 }
 

@@ -112,4 +112,31 @@ int ql_doc_remove(struct ql_store *store, const char *text, ql_drop_fn *drop,
 int ql_doc_pin(struct ql_store *store, const char *text, bool pinned,
 	       json_t **ret_json, struct ql_error *err);
 
+/* ---- cachedoc.c: what is kept, and the limits ---- */
+
+/* Sets what is said of budget and reserve; the other stays as it is.  Errors as
+ * of ql_space_limits(). */
+int ql_cache_limits(struct ql_store *store, const struct ql_budget *budget,
+		    const struct ql_budget *reserve, struct ql_error *err);
+/* The part of ql_doc_status() that tells of it. */
+int ql_doc_cache(struct ql_store *store, json_t **ret_json,
+		 struct ql_error *err);
+
+struct ql_gc_ask {
+	bool dry_run;
+	uint64_t free;	     /* bytes of disk that are to be had beside */
+	const char *budget;  /* as people write it; NULL: as it is (borrowed) */
+	const char *reserve; /* the same */
+};
+/*
+ * Removes what nothing references, and evicts down to the budget and by so
+ * much as is asked for; or (dry_run) says what that would be.  Where not
+ * enough may go, "short" of the document says why.
+ */
+int ql_doc_gc(struct ql_store *store, const struct ql_gc_ask *ask,
+	      json_t **ret_json, struct ql_error *err);
+/* Keeps an image from going by itself for so long; 0 ends that. */
+int ql_doc_promise(struct ql_store *store, const char *text, uint64_t seconds,
+		   json_t **ret_json, struct ql_error *err);
+
 #endif

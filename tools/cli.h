@@ -46,6 +46,9 @@ struct ql_cli {
 	const char *picture;
 	const char *policy;
 	const char *budget;
+	const char *reserve;
+	const char *free_bytes;
+	const char *duration;
 	const char *plot;
 	const char *bandwidth;
 	const char *rate;
@@ -181,6 +184,7 @@ int ql_cmd_unpin(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_status(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_diff(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_cachesim(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_gc(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "fs/fs.h"
 
@@ -24,7 +25,7 @@ static void print_image(const json_t *image)
 	char size[QL_HUMAN];
 	char ago[32];
 
-	(void)printf("%-48s  %.*s  %6zu  %8" PRIu64 "  %8s  %s%s\n",
+	(void)printf("%-48s  %.*s  %6zu  %8" PRIu64 "  %8s  %s%s%s\n",
 		     ql_json_opt_string(image, "name", "(no name)"),
 		     DIGEST_SHOWN, digest + skip,
 		     json_array_size(json_object_get(image, "layers")),
@@ -32,7 +33,10 @@ static void print_image(const json_t *image)
 		     ql_human_bytes(number(image, "bytes"), size),
 		     ql_human_ago(number(image, "pulled"), ago),
 		     json_is_true(json_object_get(image, "pinned")) ? ", pinned"
-								    : "");
+								    : "",
+		     number(image, "promised") > (uint64_t)time(NULL)
+			     ? ", promised"
+			     : "");
 }
 
 int ql_cmd_images(const struct ql_cli *cli, struct ql_error *err)

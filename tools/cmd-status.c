@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "fs/fs.h"
 
@@ -78,6 +79,74 @@ static void print_image(const json_t *json, const char *text)
 	print_fill(json_object_get(json, "fill"));
 	if (json_is_true(json_object_get(json, "pinned")))
 		(void)printf("pinned\n");
+	if (number(json, "promised") > (uint64_t)time(NULL))
+		(void)printf("promised for %" PRIu64 " minutes more\n",
+			     (number(json, "promised") - (uint64_t)time(NULL)) /
+					     60 +
+				     1);
+}
+
+/* What holds back how much of what might go. */
+static void print_held(const json_t *cache)
+{
+	static const char *const why[][2] = {
+		{ "pinned", "pinned" },
+		{ "mounted", "in use" },
+		{ "promised", "promised" },
+		{ "in_flight", "on their way" },
+	};
+	const json_t *held = json_object_get(cache, "held");
+	char a[QL_HUMAN];
+
+	(void)printf("%s may go",
+		     ql_human_bytes(number(cache, "evictable"), a));
+	for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++)
+		if (number(held, why[i][0]) > 0)
+			(void)printf(", %s are %s",
+				     ql_human_bytes(number(held, why[i][0]), a),
+				     why[i][1]);
+	(void)printf("\n");
+}
+
+static void print_refusal(const json_t *cache)
+{
+	const json_t *last = json_object_get(cache, "last_refusal");
+	char ago[32];
+
+	if (!json_is_object(last))
+		return;
+	(void)printf("there was no room %s: %s\n",
+		     ql_human_ago(number(last, "at"), ago),
+		     ql_json_opt_string(last, "why", "?"));
+}
+
+/* With a budget: how it stands. */
+static void print_cache(const json_t *cache)
+{
+	const json_t *tiers = json_object_get(cache, "tiers");
+	char a[QL_HUMAN];
+	char b[QL_HUMAN];
+	char c[QL_HUMAN];
+
+	if (!json_is_integer(json_object_get(cache, "budget")))
+		return;
+	(void)printf("%s of a budget of %s are used (%s stay free of the "
+		     "disk)\n",
+		     ql_human_bytes(number(cache, "used"), a),
+		     ql_human_bytes(number(cache, "budget"), b),
+		     ql_human_bytes(number(cache, "reserve"), c));
+	(void)printf("%s plain, %s packed, ",
+		     ql_human_bytes(number(tiers, "plain"), a),
+		     ql_human_bytes(number(tiers, "packed"), b));
+	(void)printf("%s in part, %s metadata\n",
+		     ql_human_bytes(number(tiers, "partial"), a),
+		     ql_human_bytes(number(tiers, "metadata"), b));
+	print_held(cache);
+	if (number(cache, "evictions") > 0)
+		(void)printf("%" PRIu64 " layers were evicted so far (%s)\n",
+			     number(cache, "evictions"),
+			     ql_human_bytes(number(cache, "evicted_bytes"), a));
+	print_refusal(cache);
 }
 
 static void print_store(const json_t *json)
@@ -94,6 +163,7 @@ static void print_store(const json_t *json)
 		     number(json, "files"),
 		     ql_human_bytes(number(json, "bytes"), a),
 		     ql_human_bytes(number(json, "free"), b));
+	print_cache(json_object_get(json, "cache"));
 	json_array_foreach (json_object_get(json, "mounts"), i, m) {
 		const char *image = ql_json_opt_string(m, "image", "?");
 		const char *dir = ql_json_opt_string(m, "dir", "?");

@@ -41,7 +41,7 @@ static const struct ql_command commands[] = {
 	  ql_cmd_cat, false },
 	{ "rmi", "IMAGE...", "remove images, and what only they needed", "rkAj",
 	  1, -1, ql_cmd_rmi, false },
-	{ "pin", "IMAGE...", "keep images from being removed", "rkAj", 1, -1,
+	{ "pin", "IMAGE...", "keep images from being removed", "rkAYj", 1, -1,
 	  ql_cmd_pin, false },
 	{ "unpin", "IMAGE...", "let pinned images be removed", "rkAj", 1, -1,
 	  ql_cmd_unpin, false },
@@ -56,6 +56,9 @@ static const struct ql_command commands[] = {
 	  "roFvKMXIDVnphcqj", 1, -1, ql_cmd_refactor, false },
 	{ "cachesim", "TRACE", "replay a trace of pulls through cache policies",
 	  "yBQOj", 1, 1, ql_cmd_cachesim, false },
+	{ "gc", "",
+	  "remove what nothing needs, and what a budget has no room for",
+	  "rkADCEHj", 0, 0, ql_cmd_gc, false },
 	{ "fsck", "", "check the store against its digests, and repair it",
 	  "rJdhcj", 0, 0, ql_cmd_fsck, false },
 };

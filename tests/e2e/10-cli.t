@@ -9,7 +9,7 @@
 . "$(dirname "$0")/../lab/lib.sh"
 
 export QUICKLAYER_ROOT=$TMP/store REGISTRY_AUTH_FILE=$TMP/none
-COMMANDS="pull mount umount run record index prefetch images inspect ls cat rmi pin unpin status diff push refactor cachesim fsck"
+COMMANDS="pull mount umount run record index prefetch images inspect ls cat rmi pin unpin status diff push refactor cachesim gc fsck"
 
 # ---- wrong words ----
 

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "fs/agent.h"
 #include "tests/unit/layers.h"
@@ -199,6 +200,94 @@ static int busy(const struct ql_digest *manifest, void *arg,
 	(void)manifest;
 	*(int *)arg += 1;
 	return ql_error_set(err, -EBUSY, "mounted on /x");
+}
+
+static uint64_t member(const json_t *json, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(json, key));
+}
+
+static void promises_are_made_and_ended(void **state)
+{
+	static const char path[] = "/v1/images/a:t/promise";
+	_cleanup_bench_ struct bench b;
+	uint64_t now = (uint64_t)time(NULL);
+	uint64_t until;
+
+	(void)state;
+	bench_init(&b);
+	image(&b, "docker.io/library/a:t");
+	until = member(asked(&b, "POST", path, "{\"seconds\": 3600}", 200),
+		       "promised");
+	assert_in_range(until, now + 3600, now + 3660);
+	assert_int_equal(member(asked(&b, "GET", "/v1/images/a:t", NULL, 200),
+				"promised"),
+			 until);
+	assert_int_equal(
+		member(json_array_get(asked(&b, "GET", "/v1/images", NULL, 200),
+				      0),
+		       "promised"),
+		until);
+	(void)asked(&b, "POST", path, "{\"seconds\": 0}", 200);
+	assert_int_equal(member(asked(&b, "GET", "/v1/images/a:t", NULL, 200),
+				"promised"),
+			 0);
+	refused(&b, "POST", path, "{}", 400, "EINVAL", "missing");
+	refused(&b, "POST", path, "", 400, "EINVAL", "body");
+	refused(&b, "POST", path, "{\"seconds\": -1}", 400, "EINVAL",
+		"negative");
+	refused(&b, "POST", path, "{\"seconds\": \"1\"}", 400, "EINVAL",
+		"type");
+	refused(&b, "POST", path, "{\"seconds\": 2592001}", 400, "EINVAL",
+		"30 days");
+	refused(&b, "POST", "/v1/images/b/promise", "{\"seconds\": 1}", 404,
+		"ENOENT", "pull it");
+}
+
+static void gc_is_asked_for(void **state)
+{
+	_cleanup_bench_ struct bench b;
+	const json_t *json, *cache;
+
+	(void)state;
+	bench_init(&b);
+	json = asked(&b, "POST", "/v1/gc", "{\"budget\": \"64MiB\"}", 200);
+	cache = json_object_get(json, "cache");
+	assert_int_equal(member(cache, "budget"), 64 << 20);
+	assert_true(json_is_null(json_object_get(json, "short")));
+	assert_true(member(cache, "used") > 0);
+	json = asked(&b, "POST", "/v1/gc",
+		     "{\"dry_run\": true, \"budget\": \"none\", \"free\": 1}",
+		     200);
+	assert_true(json_is_array(json_object_get(json, "steps")));
+	json = json_object_get(asked(&b, "GET", "/v1/status", NULL, 200),
+			       "cache");
+	assert_int_equal(member(json, "budget"), 64 << 20);
+	assert_true(json_is_null(json_object_get(json, "last_refusal")));
+	json = asked(&b, "POST", "/v1/gc", "{\"budget\": \"none\"}", 200);
+	assert_true(json_is_null(
+		json_object_get(json_object_get(json, "cache"), "budget")));
+	refused(&b, "POST", "/v1/gc", "{\"budget\": \"101%\"}", 400, "EINVAL",
+		"budget 101%");
+	refused(&b, "POST", "/v1/gc", "{\"budget\": \"0\"}", 400, "EINVAL",
+		"budget 0");
+	refused(&b, "POST", "/v1/gc", "{\"budget\": \"1MiB\"}", 400, "EINVAL",
+		"budget");
+	refused(&b, "POST", "/v1/gc", "{\"reserve\": \"5%\"}", 400, "EINVAL",
+		"reserve 5%");
+	refused(&b, "POST", "/v1/gc", "{\"free\": -1}", 400, "EINVAL",
+		"negative");
+	refused(&b, "POST", "/v1/gc", "{\"all\": true}", 400, "EINVAL",
+		"not known");
+	refused(&b, "GET", "/v1/gc", NULL, 405, "EINVAL", "method");
+}
+
+static void little_room_is_kept_free(void **state)
+{
+	(void)state;
+	assert_int_equal(ql_evictor_room((uint64_t)1000 << 20), 20 << 20);
+	assert_int_equal(ql_evictor_room((uint64_t)100 << 20), 4 << 20);
+	assert_int_equal(ql_evictor_room((uint64_t)16 << 20), 2 << 20);
 }
 
 static void images_in_use_are_not_removed(void **state)
@@ -439,6 +528,9 @@ int main(void)
 		cmocka_unit_test(images_are_named_in_paths),
 		cmocka_unit_test(queries_are_checked),
 		cmocka_unit_test(pinned_images_are_not_removed),
+		cmocka_unit_test(promises_are_made_and_ended),
+		cmocka_unit_test(gc_is_asked_for),
+		cmocka_unit_test(little_room_is_kept_free),
 		cmocka_unit_test(images_in_use_are_not_removed),
 		cmocka_unit_test(bodies_are_checked),
 		cmocka_unit_test(a_pull_that_fails_says_why_at_the_end),

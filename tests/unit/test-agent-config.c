@@ -194,6 +194,7 @@ static void budgets_are_bytes_or_shares(void **state)
 		"1e9",
 		"None",
 		"[1]",
+		"8000kB",
 		"500MiB/s",
 	};
 	struct ql_budget b;
@@ -203,7 +204,8 @@ static void budgets_are_bytes_or_shares(void **state)
 		_cleanup_free_ char *text =
 			ql_strf("cache:\n  budget: %s\n", bad_ones[i]);
 
-		bad(text, "f:2: cache.budget: bytes, as in 500MiB, a share of "
+		bad(text, "f:2: cache.budget: bytes, as in 500MiB (at least "
+			  "8MiB), a share of "
 			  "the filesystem, as in 40%, or none is wanted\n");
 	}
 	bad("cache: {reserve: 5%}\n",
