@@ -185,7 +185,9 @@ int ql_fill_image_open(struct ql_filler *filler,
 		return ql_error_nomem(err);
 	}
 	image->manifest = info->manifest;
+	/* Of what is whole nobody asks for the rest, but to look again. */
 	image->complete = !filler->options.plain &&
+			  ql_fill_needed(filler->store, info) &&
 			  ql_image_is_here(filler->store, info);
 	image->tocs = calloc(2UL + info->n_layers + manifest.n_layers,
 			     sizeof(struct ql_fill_toc *));
