@@ -110,6 +110,7 @@ static void what_is_not_settled_is_not_there(void **state)
 	(void)state;
 	lab_init(&lab);
 	assert_int_equal(put(&lab, &d, 0, 50000), 0);
+	assert_int_equal(put(&lab, &d, 400000, 450000), 0);
 	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
 	assert_int_equal(put(&lab, &d, 100000, 300000), 0);
 	again(&lab);
@@ -178,11 +179,16 @@ static void what_another_punches_before_it_is_settled_is_gone(void **state)
 
 	(void)state;
 	lab_init(&lab);
-	assert_int_equal(put(&lab, &d, 0, 100000), 0);
+	assert_int_equal(put(&lab, &d, 0, 30000), 0);
+	assert_int_equal(put(&lab, &d, 40100, 40900), 0); /* in a block */
+	assert_int_equal(put(&lab, &d, 50000, 100000), 0);
 	assert_int_equal(put(&lab, &d, 500000, 600000), 0);
 	by_another(&lab, &d, false);
 	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
-	assert_false(ql_packed_has(lab.store, &d, 40000, 20000));
+	assert_false(ql_packed_has(lab.store, &d, 50000, 1));
+	assert_true(reads_right(&lab, &d, 0, 30000));
+	/* Whatever is said of it, it is not zeros. */
+	(void)reads_right(&lab, &d, 40100, 40900);
 	assert_true(reads_right(&lab, &d, 500000, 600000));
 	assert_int_equal(put(&lab, &d, 700000, 800000), 0);
 	by_another(&lab, &d, true);
