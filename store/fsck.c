@@ -249,6 +249,11 @@ static void fsck_count(struct fsck *fs, const char *path,
 		fsck_finding(fs, QL_FAULT_COUNT, digest,
 			     "%s: the catalogue counts %u users of %u", path,
 			     rec.refs, want->refs);
+	else if (rec.gone != want->gone)
+		fsck_finding(fs, QL_FAULT_COUNT, digest,
+			     "%s: the catalogue counts %u users that are gone, "
+			     "of %u",
+			     path, rec.gone, want->gone);
 }
 
 static int fsck_needed(const struct ql_digest *digest,

@@ -190,6 +190,9 @@ int ql_layer_replace(struct ql_store *store, const struct ql_layer_info *info,
 	if (r < 0)
 		return ql_error_errno(err, r, "the layer's record");
 	changed = !ql_digest_equal(&known.cfs, &info->cfs);
+	/* Who took it away gives it back. */
+	if (known.flags & QL_LAYER_GONE)
+		rec.flags = known.flags;
 	r = ql_record_put_layer(txn, &rec, err);
 	if (r == 0)
 		r = ql_txn_commit(ql_take_ptr(txn), err);

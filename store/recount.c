@@ -12,6 +12,7 @@
 void ql_needs_release(struct ql_needs *n)
 {
 	ql_object_set_release(&n->uses);
+	ql_object_set_release(&n->gone);
 	ql_object_set_release(&n->must);
 }
 
@@ -26,6 +27,8 @@ int ql_needs_add(struct ql_needs *n, const struct ql_object_set *set,
 		r = ql_object_set_add(&n->uses, &use->digest, use->size);
 		if (r == 0 && need == QL_NEED_HERE)
 			r = ql_object_set_add(&n->must, &use->digest, 0);
+		if (r == 0 && need == QL_NEED_GONE)
+			r = ql_object_set_add(&n->gone, &use->digest, 0);
 	}
 	return r;
 }
@@ -40,6 +43,7 @@ static void sort(struct ql_object_set *set)
 void ql_needs_sort(struct ql_needs *n)
 {
 	sort(&n->uses);
+	sort(&n->gone);
 	ql_object_set_sort(&n->must);
 }
 
@@ -69,7 +73,7 @@ static uint32_t run_of(const struct ql_object_set *set, size_t *at,
 
 int ql_needs_each(const struct ql_needs *n, ql_need_fn *fn, void *arg)
 {
-	size_t i = 0;
+	size_t i = 0, j = 0;
 	int r = 0;
 
 	while (i < n->uses.n && r == 0) {
@@ -77,6 +81,7 @@ int ql_needs_each(const struct ql_needs *n, ql_need_fn *fn, void *arg)
 		struct ql_object_record rec = { .size = use->size };
 
 		rec.refs = run_of(&n->uses, &i, &use->digest);
+		rec.gone = run_of(&n->gone, &j, &use->digest);
 		r = fn(&use->digest, &rec, arg);
 	}
 	return r;
@@ -139,6 +144,8 @@ static int count_image(const void *key, size_t key_len, const void *value,
 
 enum ql_need ql_need_of(const struct ql_layer_info *info)
 {
+	if (info->flags & QL_LAYER_GONE)
+		return QL_NEED_GONE;
 	return info->flags & QL_LAYER_LAZY ? QL_NEED_LAZY : QL_NEED_HERE;
 }
 
@@ -162,7 +169,8 @@ static int fix_one(const struct ql_digest *digest,
 	/* The size of a manifest that is not here is not known. */
 	if (r == 0 && rec.size == 0)
 		rec.size = have.size;
-	if (r == 0 && have.size == rec.size && have.refs == rec.refs)
+	if (r == 0 && have.size == rec.size && have.refs == rec.refs &&
+	    have.gone == rec.gone)
 		return 0;
 	fx->fixed++;
 	return ql_record_put_object(fx->txn, digest, &rec, fx->err);
