@@ -232,6 +232,9 @@ bench-agent-rss: all | setup-bench ## the agent's memory with ten large images
 bench-cache: all | setup-bench ## cache policies over generated traces
 	$(Q)B=$(B) tests/lab/bench-cache.sh
 
+bench-node-cache: all | setup-bench ## the node under a budget against cachesim, PULLS=1000
+	$(Q)B=$(B) tests/lab/bench-node-cache.sh
+
 bench-refactor: all | setup-bench ## what sharing layers wins over 17 images, and what it takes
 	$(Q)B=$(B) tests/lab/bench-refactor.sh
 
@@ -275,6 +278,7 @@ help: ## this list
 
 .PHONY: all test unit fuzz-replay e2e asan tsan fuzz fuzz-run cover lint house \
 	format-check format tidy cppcheck shellcheck manlint bench bench-pull \
-	bench-fs bench-fs-after-pull bench-lazy bench-refactor bench-agent-rss bench-cache demo install deb clean distclean help
+	bench-fs bench-fs-after-pull bench-lazy bench-refactor bench-agent-rss bench-cache \
+	bench-node-cache demo install deb clean distclean help
 .DELETE_ON_ERROR:
 .SECONDARY:
