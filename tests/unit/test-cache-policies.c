@@ -69,6 +69,17 @@ static void lfu_drops_the_rarest(void **state)
 	(void)state;
 	expect("lfu", 3, "aabcd", "acd");
 	expect("lfu", 3, "aabbbccd", "bcd");
+	/* What comes has one request, no more: c's goes for d's. */
+	expect("lfu", 3, "aabbcd", "abd");
+	expect("lfu", 3, "aabbcdcd", "abd");
+	/* Counts are halved after 10 requests an object: a's 42, with three
+	 * halvings alone and one beside b, are less than b's 21. */
+	expect("lfu", 2,
+	       "aaaaaaaaaaaaaaaaaaaaa"
+	       "aaaaaaaaaaaaaaaaaaaaa"
+	       "bbbbbbbbbbbbbbbbbbbbb"
+	       "c",
+	       "bc");
 }
 
 static void gdsf_inflates_and_weighs(void **state)
@@ -79,6 +90,10 @@ static void gdsf_inflates_and_weighs(void **state)
 	expect("gdsf", 3, "aabbcd", "abd");
 	expect("gdsf", 3, "aabbcde", "abe");
 	expect("gdsf", 3, "aabbcdef", "bef");
+	/* By size: A (3, cost 3) has the value of a at each request, not nine
+	 * times it. */
+	expect("gdsf", 4, "Aaab", "ab");
+	expect("gdsf", 4, "AAab", "Ab");
 }
 
 static void arc_keeps_what_came_twice(void **state)
@@ -121,6 +136,11 @@ static void s3fifo_quickly_demotes(void **state)
 	       "aaa"
 	       "bcdefghijklm",
 	       "aefghijklm");
+	/* Asked for once more is not enough to go over. */
+	expect("s3fifo", 10,
+	       "aa"
+	       "bcdefghijklm",
+	       "defghijklm");
 	/* b is a ghost when it comes again, so it goes to M. */
 	expect("s3fifo", 10,
 	       "abcdefghijk"
