@@ -125,6 +125,9 @@ static void sieve_sifts(void **state)
 	       "abcaade"
 	       "f",
 	       "aef");
+	/* All are marked: the hand takes the marks on its way around, and the
+	 * first goes, not what came after the look. */
+	expect("sieve", 3, "abcabcd", "bcd");
 }
 
 static void s3fifo_quickly_demotes(void **state)
@@ -147,6 +150,13 @@ static void s3fifo_quickly_demotes(void **state)
 	       "a"
 	       "lmnopqrstu",
 	       "amnopqrstu");
+	/* Ghosts are nine, as M: a is the eleventh from the end, and begins in
+	 * S again. */
+	expect("s3fifo", 10,
+	       "abcdefghijklmnopqrstu"
+	       "a"
+	       "0123456789",
+	       "");
 }
 
 static void wtinylfu_refuses_one_hit_wonders(void **state)
