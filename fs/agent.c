@@ -16,7 +16,6 @@
 
 #include "fs/agent.h"
 #include "fs/fs-private.h"
-#include "store/accesslog.h"
 
 enum { GRACE_SECONDS = 10 };
 

@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "store/accesslog.h"
 #include "store/base/base.h"
 #include "store/keep.h"
 #include "store/packed.h"
