@@ -159,12 +159,15 @@ capacity=$(jq '.cache.budget - .cache.tiers.metadata' "$TMP/status.json")
 	>"$TMP/sim.json" || bail "cachesim"
 said=$(jq '.results[0].registry_bytes' "$TMP/sim.json")
 hits=$(grep -c '"hit": true' "$ACCESS")
+# What had to be fetched by the node's own policy: the rest is transfer.
+missed=$(jq -s '[.[] | select(.hit == false) | .bytes] | add // 0' "$ACCESS")
 jq -r '.results[] | "\(.policy): \(.byte_hit_ratio * 1000 | round / 10) % of" +
 	" bytes, \(.registry_bytes / 1e6 | round) MB from the registry"' \
 	"$TMP/sim.json"
 echo "$PULLS pulls of ${#NAMES[@]} images, $hits hits of layers," \
 	"$(jq '.cache.evictions' "$TMP/status.json") evictions," \
 	"$(cat "$TMP"/reads.* 2>/dev/null | wc -l) files read"
+echo "Missed by the node's own policy: $(mb "$missed")"
 awk -v got="$got" -v said="$said" -v most="$most" -v budget="$BUDGET" \
 	-v looks="$looks" -v errors="$(wc -l <"$TMP/errors")" \
 	-v failed="$failed" 'function bar(met) { missed += !met
