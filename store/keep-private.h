@@ -221,7 +221,7 @@ bool ql_doom_spares_all(struct ql_store *store, struct ql_txn *txn,
 
 /* Takes an image out of the catalogue, with its names, and its layers that no
  * other image has; what is to go of the disk is added to doom.  own: what
- * ql_image_own_objects() says. */
+ * ql_image_own_objects() says; NULL: nobody can tell, all is counted anew. */
 int ql_image_forget(struct ql_store *store, struct ql_txn *txn,
 		    const struct ql_image_info *image,
 		    const struct ql_object_set *own, struct ql_doom *doom,

@@ -19,6 +19,7 @@ struct removal {
 	struct ql_object_set layers; /* owned: diff IDs that go */
 	const char *name;	     /* NULL: all names */
 	bool others;		     /* another name holds the image */
+	bool unknown;		     /* nobody can tell what something needed */
 };
 
 /* ---- names ---- */
@@ -97,6 +98,13 @@ static int removal_keep(const void *key, size_t key_len, const void *value,
 	return 0;
 }
 
+static bool is_damage(int r)
+{
+	return r == -EBADMSG || r == -ENOENT;
+}
+
+/* What a layer needed cannot be told any more where its tree is damaged: then
+ * all is counted anew in the end. */
 static int removal_drop_refs(struct removal *rm, const struct ql_layer_info *l,
 			     struct ql_error *err)
 {
@@ -106,6 +114,10 @@ static int removal_drop_refs(struct removal *rm, const struct ql_layer_info *l,
 
 	if (r == 0)
 		r = ql_object_set_from_tree(tree, &set, err);
+	if (is_damage(r)) {
+		rm->unknown = true;
+		return 0;
+	}
 	if (r == 0 && l->flags & QL_LAYER_GONE)
 		r = ql_refs_gone(rm->txn, &set, false, NULL, err);
 	if (r == 0)
@@ -170,6 +182,22 @@ static int removal_blobs(struct removal *rm, struct ql_error *err)
 
 /* ---- the image ---- */
 
+/* Where another image is damaged, too, counts stay as they are: too high, so
+ * that nothing goes that somebody needs, and a repair puts them right. */
+static int removal_recount(struct removal *rm)
+{
+	struct ql_error err = QL_ERROR_INIT;
+	int r = ql_refs_recount(rm->store, rm->txn,
+				&rm->doom->sets[QL_DOOM_OBJECT], NULL, &err);
+
+	if (is_damage(r)) {
+		ql_log(QL_LOG_WARN, "msg=\"not counted anew\" error=\"%s\"",
+		       err.text);
+		return 0;
+	}
+	return r < 0 ? ql_error_set(rm->err, r, "%s", err.text) : 0;
+}
+
 int ql_image_forget(struct ql_store *store, struct ql_txn *txn,
 		    const struct ql_image_info *image,
 		    const struct ql_object_set *own, struct ql_doom *doom,
@@ -179,7 +207,8 @@ int ql_image_forget(struct ql_store *store, struct ql_txn *txn,
 			      .txn = txn,
 			      .image = image,
 			      .doom = doom,
-			      .err = err };
+			      .err = err,
+			      .unknown = !own };
 	int r = removal_names(&rm, err);
 
 	if (r == 0)
@@ -193,12 +222,14 @@ int ql_image_forget(struct ql_store *store, struct ql_txn *txn,
 	if (r == 0 && ql_object_set_add(&doom->sets[QL_DOOM_IMAGE],
 					&image->manifest, 0) < 0)
 		r = ql_error_nomem(err);
-	if (r == 0)
+	if (r == 0 && own)
 		r = ql_refs_drop(txn, own, &doom->sets[QL_DOOM_OBJECT], err);
 	if (r == 0)
 		r = removal_blobs(&rm, err);
 	if (r == 0)
 		r = removal_layers(&rm, err);
+	if (r == 0 && rm.unknown)
+		r = removal_recount(&rm);
 	ql_object_set_release(&rm.layers);
 	return r;
 }
@@ -243,6 +274,7 @@ static int rmi_not_mounted(struct rmi *rm, struct ql_error *err)
 static int rmi_image(struct rmi *rm, struct ql_error *err)
 {
 	_cleanup_(ql_object_set_release) struct ql_object_set own = { 0 };
+	bool damaged;
 	int r;
 
 	if (rm->image.flags & QL_IMAGE_PINNED)
@@ -250,11 +282,12 @@ static int rmi_image(struct rmi *rm, struct ql_error *err)
 				    "the image is pinned (unpin it first)");
 	/* First: it may open the tree, and would wait for our own lock. */
 	r = ql_image_own_objects(rm->store, &rm->image, &own, err);
-	if (r == 0)
+	damaged = is_damage(r);
+	if (r == 0 || damaged)
 		r = rmi_not_mounted(rm, err);
 	if (r == 0)
-		r = ql_image_forget(rm->store, rm->txn, &rm->image, &own,
-				    &rm->doom, err);
+		r = ql_image_forget(rm->store, rm->txn, &rm->image,
+				    damaged ? NULL : &own, &rm->doom, err);
 	return r;
 }
 
