@@ -276,6 +276,11 @@ void ql_evictor_look(struct ql_evictor *ev)
 	(void)pthread_mutex_unlock(&ev->lock);
 }
 
+static bool evictor_relief(void *arg)
+{
+	return ql_evictor_let_go(arg);
+}
+
 bool ql_evictor_let_go(struct ql_evictor *ev)
 {
 	struct timespec until = in_ms(ASK_MAX / MS);
@@ -286,6 +291,10 @@ bool ql_evictor_let_go(struct ql_evictor *ev)
 	if (!ev)
 		return false;
 	(void)pthread_mutex_lock(&ev->lock);
+	if (ev->running && pthread_equal(pthread_self(), ev->thread)) {
+		(void)pthread_mutex_unlock(&ev->lock);
+		return let_go(ev, UNUSED_NOW) > 0;
+	}
 	/* One that has begun may have passed over what has become idle. */
 	mine = ++ev->asked;
 	(void)pthread_cond_broadcast(&ev->cond);
@@ -310,6 +319,7 @@ int ql_evictor_new(struct ql_store *store, struct ql_evictor **ret_evictor,
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&ev->cond, &attr);
 	(void)pthread_condattr_destroy(&attr);
+	ql_keep_relief(store, evictor_relief, ev);
 	*ret_evictor = ev;
 	return 0;
 }

@@ -83,6 +83,14 @@ struct ql_keep_stats {
 int ql_keep_make_room(struct ql_store *store, uint64_t bytes,
 		      struct ql_keep_stats *ret_stats, struct ql_error *err);
 
+/*
+ * Whom to ask before anybody is refused: it lets go of what is held for nobody,
+ * and says whether it did.  Called without any lock, from any thread that makes
+ * room; set before there are several.
+ */
+typedef bool ql_keep_relief_fn(void *arg);
+void ql_keep_relief(struct ql_store *store, ql_keep_relief_fn *fn, void *arg);
+
 enum ql_keep_what {
 	QL_KEEP_DEMOTE, /* plain objects go, packed/ has them */
 	QL_KEEP_PUNCH,	/* packed frames go, their objects are plain */

@@ -677,7 +677,9 @@ static int evict_lacks(struct ql_store *store, uint64_t bytes,
 	return 0;
 }
 
-static int make_room(struct evict *ev, uint64_t bytes, struct ql_error *err)
+/* last: where there is nothing left to take, that is recorded. */
+static int make_room(struct evict *ev, uint64_t bytes, bool last,
+		     struct ql_error *err)
 {
 	uint64_t lacks, target;
 	int r = ql_doom_recover(ev->store, err);
@@ -690,23 +692,45 @@ static int make_room(struct evict *ev, uint64_t bytes, struct ql_error *err)
 	if (r == 0)
 		r = evict_run(ev, target, err);
 	if (r == 0 && ev->stats.freed < lacks)
-		r = ql_keep_refuse(ev->store, &ev->map, bytes, err);
+		r = last ? ql_keep_refuse(ev->store, &ev->map, bytes, err)
+			 : ql_keep_describe(&ev->map, bytes, err);
 	return r;
+}
+
+static int make_room_locked(struct ql_store *store, uint64_t bytes, bool last,
+			    struct ql_keep_stats *stats, struct ql_error *err)
+{
+	_cleanup_(evict_release) struct evict ev = { .store = store,
+						     .stats = *stats };
+	_cleanup_close_ int lock = -1;
+	int r = ql_keep_lock(store, true, &lock, err);
+
+	if (r == 0)
+		r = make_room(&ev, bytes, last, err);
+	*stats = ev.stats;
+	return r;
+}
+
+void ql_keep_relief(struct ql_store *store, ql_keep_relief_fn *fn, void *arg)
+{
+	store->relief = fn;
+	store->relief_arg = arg;
 }
 
 int ql_keep_make_room(struct ql_store *store, uint64_t bytes,
 		      struct ql_keep_stats *ret_stats, struct ql_error *err)
 {
-	_cleanup_(evict_release) struct evict ev = { .store = store };
-	_cleanup_close_ int lock = -1;
+	struct ql_keep_stats stats = { 0 };
 	int r = ql_store_need_write(store, err);
 
 	if (r == 0)
-		r = ql_keep_lock(store, true, &lock, err);
-	if (r == 0)
-		r = make_room(&ev, bytes, err);
+		r = make_room_locked(store, bytes, !store->relief, &stats, err);
+	if (r == -ENOSPC && store->relief) {
+		(void)store->relief(store->relief_arg);
+		r = make_room_locked(store, bytes, true, &stats, err);
+	}
 	if (ret_stats)
-		*ret_stats = ev.stats;
+		*ret_stats = stats;
 	return r;
 }
 

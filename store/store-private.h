@@ -23,6 +23,8 @@ struct ql_store {
 	struct ql_space_file *space;  /* owned */
 	struct ql_packed_set *packed; /* owned */
 	struct ql_keep *keep;	      /* owned */
+	ql_keep_relief_fn *relief;    /* see ql_keep_relief() */
+	void *relief_arg;	      /* borrowed */
 };
 
 /* -EROFS where the store was opened to be read. */
