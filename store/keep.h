@@ -117,7 +117,7 @@ int ql_keep_plan(struct ql_store *store, uint64_t bytes, ql_keep_fn *fn,
 
 /* ---- how it stands ---- */
 
-enum { QL_KEEP_REFUSAL = 256 }; /* bytes */
+enum { QL_KEEP_REFUSAL = 512 }; /* bytes */
 
 struct ql_keep_status {
 	uint64_t units; /* here, as the policy counts */

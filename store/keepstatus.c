@@ -74,17 +74,20 @@ int ql_keep_describe(const struct ql_keep_map *map, uint64_t bytes,
 		     struct ql_error *err)
 {
 	uint64_t held[QL_HOLDS];
+	struct ql_space space = { 0 };
 
 	held_bytes(map, held);
-	return ql_error_set(err, -ENOSPC,
-			    "no space left in %s: %" PRIu64
-			    " bytes are needed, and nothing more may go: "
-			    "%" PRIu64 " bytes are pinned, %" PRIu64
-			    " in use, %" PRIu64 " promised, %" PRIu64
-			    " on their way",
-			    map->store->root, bytes, held[QL_HOLD_PINNED],
-			    held[QL_HOLD_MOUNTED], held[QL_HOLD_PROMISED],
-			    held[QL_HOLD_FLIGHT]);
+	(void)ql_space_get(map->store, &space, NULL);
+	return ql_error_set(
+		err, -ENOSPC,
+		"no space left in %s: %" PRIu64 " bytes are needed, %" PRIu64
+		" of the budget of %" PRIu64
+		" are used, and nothing more may go: "
+		"%" PRIu64 " bytes are pinned, %" PRIu64 " in use, %" PRIu64
+		" promised, %" PRIu64 " on their way",
+		map->store->root, bytes, space.used, space.budget,
+		held[QL_HOLD_PINNED], held[QL_HOLD_MOUNTED],
+		held[QL_HOLD_PROMISED], held[QL_HOLD_FLIGHT]);
 }
 
 int ql_keep_refuse(struct ql_store *store, const struct ql_keep_map *map,

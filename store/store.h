@@ -477,7 +477,7 @@ int ql_store_usage(struct ql_store *store, struct ql_store_use *ret_use,
 struct ql_remove_stats {
 	bool untagged_only; /* other names, or none removed, still hold it */
 	uint64_t objects;   /* removed from disk */
-	uint64_t bytes;
+	uint64_t bytes;	    /* of disk that are free now */
 };
 
 /*

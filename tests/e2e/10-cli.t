@@ -253,7 +253,7 @@ fi
 python3 - "$QUICKLAYER_ROOT/catalog/data.mdb" <<-'PY' || bail "no format found"
 	import re, sys
 	data = bytearray(open(sys.argv[1], "rb").read())
-	hits = [m.end() for m in re.finditer(rb"format\x02\0\0\0", data)]
+	hits = [m.end() for m in re.finditer(rb"format\x03\0\0\0", data)]
 	for at in hits:
 	    data[at - 4] = 99
 	open(sys.argv[1], "wb").write(data)
@@ -263,7 +263,7 @@ sum=$(sha256sum <"$QUICKLAYER_ROOT/catalog/data.mdb")
 for command in images fsck "pull $TWO" "rmi $ONE"; do
 	# shellcheck disable=SC2086
 	fails "$command in a store of an unknown format" 1 "$QL" $command
-	like "$OUT" "the store has format 99, this program knows format 2" \
+	like "$OUT" "the store has format 99, this program knows format 3" \
 		"... says so"
 done
 is "$(sha256sum <"$QUICKLAYER_ROOT/catalog/data.mdb")" "$sum" \

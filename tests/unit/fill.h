@@ -7,6 +7,7 @@
 #ifndef QL_TEST_FILL_H
 #define QL_TEST_FILL_H
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <zstd.h>
 
@@ -153,6 +154,28 @@ static inline void fill_write_blob(struct fill_lab *lab,
 	ql_buf_release(&b.files);
 }
 
+/* The manifest and configuration of the image that is to be read. */
+static inline void fill_documents(struct fill_lab *lab)
+{
+	_cleanup_free_ char *text = NULL;
+	char config[QL_DIGEST_TEXT + 1], blob[QL_DIGEST_TEXT + 1];
+
+	tarball_must(ql_object_put(lab->to.store, "{}", 2, NULL,
+				   &lab->info.config, NULL) == 0);
+	text = ql_strf("{\"schemaVersion\": 2, \"config\": {\"mediaType\": "
+		       "\"application/vnd.oci.image.config.v1+json\", "
+		       "\"digest\": \"%s\", \"size\": 2}, \"layers\": "
+		       "[{\"mediaType\": "
+		       "\"application/vnd.oci.image.layer.v1.tar+zstd\", "
+		       "\"digest\": \"%s\", \"size\": %" PRIu64 "}]}",
+		       ql_digest_text(&lab->info.config, config),
+		       ql_digest_text(&lab->ref.blob, blob),
+		       (uint64_t)lab->ref.size);
+	tarball_must(text);
+	tarball_must(ql_object_put(lab->to.store, text, strlen(text), NULL,
+				   &lab->info.manifest, NULL) == 0);
+}
+
 /* tar: the image's only layer.  trace: text, or NULL. */
 static inline void fill_lab_init(struct fill_lab *lab, struct ql_buf *tar,
 				 const char *trace_text)
@@ -194,8 +217,7 @@ static inline void fill_lab_init(struct fill_lab *lab, struct ql_buf *tar,
 	fill_put_blob(lab, blob.data, blob.len, &digest);
 	tarball_must(ql_digest_equal(&digest, &lab->ref.blob));
 	tarball_must(ql_start_parse(blob.data, &lab->ref, &start, NULL) == 0);
-	lab->info.manifest = lab->from.manifest;
-	tarball_must(ql_digest_of("{}", 2, &lab->info.config) == 0);
+	fill_documents(lab);
 	repository = ql_strf("oci:%s", lab->oci);
 	tarball_must(repository);
 	{

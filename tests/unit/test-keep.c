@@ -657,5 +657,6 @@ int main(void)
 		cmocka_unit_test(a_record_counts_on_nothing_that_goes),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
