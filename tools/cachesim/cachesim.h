@@ -118,6 +118,8 @@ struct ql_trace_event {
 	uint64_t bytes;		     /* to fetch it */
 	uint64_t object; /* 0, 1, … in the order of their coming */
 	uint64_t next;	 /* event of the same object; UINT64_MAX: none */
+	uint64_t held;	 /* 1: of a node's own log: while a pull lasts, all of
+			  * its layers are in use */
 };
 
 struct ql_tracespool;

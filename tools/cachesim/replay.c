@@ -3,6 +3,7 @@
 #include "tools/cachesim/cachesim.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -38,20 +39,87 @@ static void count(struct ql_sim_result *res, const struct ql_sim_links *links,
 	}
 }
 
-static int step(struct ql_cache *c, const struct ql_trace_event *ev,
+/* What a run has beside the policy: the layers of the pull that goes on. */
+struct run {
+	struct ql_cache *cache; /* owned */
+	uint64_t *held;		/* owned: ids */
+	size_t n, cap;
+};
+
+static void run_release(struct run *run)
+{
+	ql_cache_free(run->cache);
+	free(run->held);
+}
+
+static void make_room(struct run *run, struct ql_sim_result *res)
+{
+	uint64_t id;
+
+	while (ql_cache_victim(run->cache, &id)) {
+		ql_cache_evict(run->cache, id);
+		res->evictions++;
+	}
+}
+
+static int hold(struct run *run, uint64_t id, struct ql_error *err)
+{
+	if (run->n == run->cap) {
+		size_t cap = run->cap ? 2 * run->cap : 64;
+		uint64_t *grown = reallocarray(run->held, cap, sizeof(*grown));
+
+		if (!grown)
+			return ql_error_nomem(err);
+		run->held = grown;
+		run->cap = cap;
+	}
+	run->held[run->n++] = id;
+	return ql_cache_hold(run->cache, id);
+}
+
+/* The pull is over. */
+static void let_go(struct run *run, struct ql_sim_result *res)
+{
+	if (run->n == 0)
+		return;
+	make_room(run, res);
+	while (run->n > 0)
+		ql_cache_release(run->cache, run->held[--run->n]);
+	make_room(run, res);
+}
+
+/* As a node does it: all layers of a pull are asked for, and are in use, before
+ * anything goes for them. */
+static int step_held(struct run *run, const struct ql_trace_event *ev,
+		     const struct ql_sim_links *links,
+		     struct ql_sim_result *res, struct ql_error *err)
+{
+	enum ql_cache_result result;
+	int r;
+
+	if (ev->req.flags & QL_CACHE_START)
+		let_go(run, res);
+	r = ql_cache_access(run->cache, &ev->req, &result, err);
+	if (r == 0 && result != QL_CACHE_LARGE)
+		r = hold(run, ev->req.id, err);
+	if (r == 0)
+		count(res, links, ev, result == QL_CACHE_HIT);
+	return r;
+}
+
+static int step(struct run *run, const struct ql_trace_event *ev,
 		const struct ql_sim_links *links, struct ql_sim_result *res,
 		struct ql_error *err)
 {
 	enum ql_cache_result result;
-	uint64_t id;
-	int r = ql_cache_access(c, &ev->req, &result, err);
+	int r;
 
+	if (ev->held)
+		return step_held(run, ev, links, res, err);
+	r = ql_cache_access(run->cache, &ev->req, &result, err);
 	if (r < 0)
 		return r;
-	while (ql_cache_victim(c, &id)) {
-		ql_cache_evict(c, id);
-		res->evictions++;
-	}
+	make_room(run, res);
 	count(res, links, ev, result == QL_CACHE_HIT);
 	return 0;
 }
@@ -68,7 +136,7 @@ static uint64_t thread_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-static int replay_batch(struct ql_tracespool *s, struct ql_cache *c,
+static int replay_batch(struct ql_tracespool *s, struct run *run,
 			struct ql_trace_event *events,
 			const struct ql_sim_links *links,
 			struct ql_sim_result *res, struct ql_error *err)
@@ -86,7 +154,7 @@ static int replay_batch(struct ql_tracespool *s, struct ql_cache *c,
 		return r;
 	begin = thread_ns();
 	for (size_t i = 0; i < n; i++) {
-		r = step(c, &events[i], links, res, err);
+		r = step(run, &events[i], links, res, err);
 		if (r < 0)
 			return r;
 	}
@@ -98,7 +166,7 @@ static int replay(struct ql_tracespool *s, const struct ql_cache_policy *policy,
 		  const struct ql_sim_links *links, struct ql_sim_result *res,
 		  struct ql_error *err)
 {
-	_cleanup_(ql_cache_freep) struct ql_cache *c = NULL;
+	_cleanup_(run_release) struct run run = { 0 };
 	_cleanup_free_ struct ql_trace_event *events =
 		calloc(BATCH, sizeof(*events));
 	struct ql_cache_stats stats;
@@ -108,13 +176,15 @@ static int replay(struct ql_tracespool *s, const struct ql_cache_policy *policy,
 		return ql_error_nomem(err);
 	r = ql_tracespool_rewind(s, err);
 	if (r == 0)
-		r = ql_cache_new(policy, res->budget, &c, err);
+		r = ql_cache_new(policy, res->budget, &run.cache, err);
 	if (r < 0)
 		return r;
 	do
-		r = replay_batch(s, c, events, links, res, err);
+		r = replay_batch(s, &run, events, links, res, err);
 	while (r > 0);
-	ql_cache_stats(c, &stats);
+	if (r == 0)
+		let_go(&run, res);
+	ql_cache_stats(run.cache, &stats);
 	res->memory = stats.memory;
 	res->tracked = (uint64_t)stats.here + stats.remembered;
 	return r;

@@ -104,6 +104,7 @@ static int write_events(struct ql_tracespool *s, struct ql_tracereader *reader,
 	int r;
 
 	while ((r = ql_tracereader_next(reader, &line, err)) > 0) {
+		ev.held = line.own;
 		if (!ql_tracestack_follow(stack, &line, &ev.req)) {
 			counts->pulls++;
 			continue;
