@@ -681,7 +681,7 @@ static int evict_lacks(struct ql_store *store, uint64_t bytes,
 static int make_room(struct evict *ev, uint64_t bytes, bool last,
 		     struct ql_error *err)
 {
-	uint64_t lacks, target;
+	uint64_t lacks = 0, target = 0;
 	int r = ql_doom_recover(ev->store, err);
 
 	if (r == 0)
@@ -741,7 +741,7 @@ int ql_keep_plan(struct ql_store *store, uint64_t bytes, ql_keep_fn *fn,
 						     .fn = fn,
 						     .arg = arg };
 	_cleanup_close_ int lock = -1;
-	uint64_t lacks, target;
+	uint64_t lacks = 0, target = 0;
 	int r = ql_store_need_write(store, err);
 
 	if (r == 0)
