@@ -3,8 +3,8 @@
 #
 # The node under a budget: the corpus of 17 images (tools/corpus), as it is and
 # refactored, as zstd:chunked in a real docker-registry, pulled through
-# quicklayerd by a trace (Zipf over the images, seeded), while readers read files
-# of what was just pulled.  The store has a filesystem of its own, whose own
+# quicklayerd by a trace (Zipf over the images, seeded), and readers read files of
+# what was just pulled.  The store has a filesystem of its own, whose own
 # numbers, read each 10 ms, say what it takes; the registry's log says what was
 # sent, which is held against what cachesim makes of the node's access log.
 #
@@ -88,25 +88,27 @@ start_node()
 	wait_for 20 grep -q msg=ready "$TMP/agent.log" || bail "quicklayerd"
 }
 
-# Reads some files of the image that was pulled last, again and again.
+# reader N IMAGE: reads some files of an image that was just pulled.
 reader()
 {
-	local image path
-	while [ ! -e "$TMP/enough" ]; do
-		image=$(cat "$TMP/last" 2>/dev/null)
-		[ -n "$image" ] || { sleep 0.1; continue; }
-		find "$STORE/agent/mnt/images/$image/usr" -type f -size -200k \
-			2>/dev/null | shuf -n 20 >"$TMP/files.$1"
-		while read -r path; do
-			cat "$path" >/dev/null 2>"$TMP/err.$1"
-			# Gone before it was opened is no failed read.
-			if [ -s "$TMP/err.$1" ] &&
-				! grep -q "No such file" "$TMP/err.$1"; then
-				cat "$TMP/err.$1" >>"$TMP/errors"
-			fi
-			echo >>"$TMP/reads.$1"
-		done <"$TMP/files.$1"
+	local path
+	find "$STORE/agent/mnt/images/$2/usr" -type f -size -200k \
+		2>/dev/null | shuf -n 20 >"$TMP/files.$1"
+	while read -r path; do
+		cat "$path" >/dev/null 2>>"$TMP/errors"
+		echo >>"$TMP/reads.$1"
+	done <"$TMP/files.$1"
+}
+
+# As containers that start do: side by side, and then they are gone.
+readers()
+{
+	local i pids=()
+	for ((i = 0; i < READERS; i++)); do
+		reader "$i" "$1" &
+		pids+=($!)
 	done
+	[ "$READERS" -eq 0 ] || wait "${pids[@]}"
 }
 
 # One name a line: Zipf over the images, in an order by the seed.
@@ -130,31 +132,28 @@ trace >"$TMP/trace"
 start_node
 mark
 touch "$TMP/errors"
-: >"$TMP/last"
-for ((i = 0; i < READERS; i++)); do
-	reader "$i" &
-	LAB_PIDS+=($!)
-done
 failed=0 n=0
 while read -r name <&3; do
 	n=$((n + 1))
 	if "$QL" pull -q --full "$REGISTRY/$name" >/dev/null \
 		2>"$TMP/pull.err"; then
-		echo "$REGISTRY/$name" >"$TMP/last"
+		readers "$REGISTRY/$name"
 	else
 		failed=$((failed + 1))
 		note "pull $n, $name: $(tail -1 "$TMP/pull.err")"
 	fi
 	[ $((n % 50)) -ne 0 ] || note "$n pulls, $(mb "$(sent)") sent"
 done 3<"$TMP/trace"
-touch "$TMP/enough"
 got=$(sent)
 "$QL" status --json >"$TMP/status.json" || bail "status"
 lab_end "$WATCH"
 read -r most _ looks <"$TMP/used"
 
-# The policy has what metadata leaves it.
-capacity=$(jq '.cache.budget - .cache.tiers.metadata' "$TMP/status.json")
+# The policy has what is left by metadata, by the margin for what grows by
+# itself (space.h), and by the room that the agent keeps free.
+capacity=$(jq '.cache | .budget as $b | $b - .tiers.metadata -
+	([[$b / 64, 1048576] | max, 8388608] | min) -
+	([$b / 50, 4194304] | max) | floor' "$TMP/status.json")
 "$QL" cachesim "$ACCESS" --policy ours,lru,belady --budget "$capacity" --json \
 	>"$TMP/sim.json" || bail "cachesim"
 said=$(jq '.results[0].registry_bytes' "$TMP/sim.json")
