@@ -12,7 +12,8 @@
  * or is gone (ql_space_done()).  Whoever removes files does so between
  * ql_space_free_begin() and ql_space_free_end(), or by ql_space_unlink().  So
  * the counter may be too high, where somebody was killed or took too much, but
- * never too low; a recount mends it, and is made before anybody is refused.
+ * never too low by more than the margin; a recount mends it, and is made before
+ * anybody is refused.
  *
  * The catalogue grows by itself: its file is looked at each time.
  *
@@ -38,7 +39,8 @@ struct ql_space {
 	uint64_t used;	  /* on disk, with what has been taken */
 	uint64_t budget;  /* 0: none */
 	uint64_t margin;  /* of the budget, for what nobody takes: folders that
-			   * grow, and the catalogue between two looks */
+			   * grow, extents of files that are written back
+			   * later, and the catalogue between two looks */
 	uint64_t reserve; /* stays free in the filesystem */
 	uint64_t free;	  /* in the filesystem, for who is not root */
 	uint64_t size;	  /* of the filesystem */
