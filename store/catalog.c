@@ -4,7 +4,7 @@
  * table.  Integers are little-endian; a digest is its 32 bytes.
  *
  *   meta     "format"            -> u32 format version (this file: 3)
- *            "evictions"         -> u64 that were begun (keepevict.c)
+ *            "evictions"         -> u64 that were begun (keepdoom.c)
  *            "budget", "reserve" -> u64 bytes (space.c)
  *   names    image name (UTF-8)  -> manifest digest
  *   images   manifest digest     -> image record   (record.c)
@@ -14,7 +14,7 @@
  *   partials object digest       -> what is there of it (partial.c)
  *   packed   blob digest         -> what is there of it (packed.c)
  *   cache    u64 id, "head"      -> the policy's state (keepstate.c)
- *   evicting what and digest     -> what is about to go (keepevict.c)
+ *   evicting what and digest     -> what is about to go (keepdoom.c)
  *   promises manifest digest     -> until when it stays (keephold.c)
  *
  * Invariants, kept by writing everything that belongs together in one
