@@ -62,6 +62,16 @@ static int choose_demote(struct ql_evict *ev, struct ql_victim *v,
 	return 0;
 }
 
+/* A plan may demote a unit and then drop it, in one round. */
+static bool has_layer(const struct ql_evict *ev,
+		      const struct ql_keep_unit *unit)
+{
+	for (size_t i = 0; ev->fn && i < ev->n_victims; i++)
+		if (ev->victims[i].unit == unit && ev->victims[i].layer_fd >= 0)
+			return true;
+	return false;
+}
+
 /* Nobody opens it until the round is over. */
 static bool lock_unit(struct ql_evict *ev, struct ql_victim *v)
 {
@@ -71,7 +81,7 @@ static bool lock_unit(struct ql_evict *ev, struct ql_victim *v)
 		if (!ql_keep_lock_image(&ev->map,
 					&ev->map.images[unit->images[i]]))
 			return false;
-	return unit->is_image ||
+	return unit->is_image || has_layer(ev, unit) ||
 	       ql_keep_lock_layer(ev->store, &unit->digest, &v->layer_fd);
 }
 

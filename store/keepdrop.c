@@ -321,6 +321,9 @@ int ql_evict_victim(struct ql_evict *ev, const struct ql_victim *v,
 	r = v->demote ? demote_unit(ev, v, err) : drop_unit(ev, v, err);
 	if (r < 0)
 		return r;
+	/* What a plan has demoted is dropped once. */
+	if (ev->fn)
+		ql_object_set_sort(&ev->doom.sets[QL_DOOM_OBJECT]);
 	ev->planned = doom_bytes(ev);
 	if (v->demote)
 		ev->stats.demoted += ev->planned - before;
