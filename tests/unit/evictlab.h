@@ -43,19 +43,20 @@ static inline void add_noise(struct ql_buf *tar, const char *name,
 }
 
 /* A layer with a table of contents, of which nothing but that comes. */
-static inline void lazy_layer(struct lab *lab, const char *name,
-			      const unsigned int *seeds, size_t n)
+static inline int lazy_layer_try(struct lab *lab, const char *name,
+				 const unsigned int *seeds, size_t n)
 {
+	_cleanup_(ql_draft_freep) struct ql_draft *draft = NULL;
 	struct ql_layer_info info = { 0 };
-	struct ql_draft *draft = NULL;
 	struct ql_digest blob;
 	uint64_t at = 0;
+	int r;
 
 	tarball_must(ql_digest_of(name, strlen(name), &info.diff_id) == 0);
 	tarball_must(ql_digest_of(name + 1, strlen(name) - 1, &blob) == 0);
-	tarball_must(ql_draft_new(lab->store, &blob, (n + 1) * BIG,
-				  QL_CODEC_NONE, &draft, &lab->err) == 0);
-	for (size_t i = 0; i < n; i++) {
+	r = ql_draft_new(lab->store, &blob, (n + 1) * BIG, QL_CODEC_NONE,
+			 &draft, &lab->err);
+	for (size_t i = 0; i < n && r == 0; i++) {
 		struct ql_digest content = noise_digest(seeds[i]);
 		_cleanup_free_ char *path = ql_strf("%s-%zu", name, i);
 		struct ql_tar_entry e = {
@@ -69,14 +70,22 @@ static inline void lazy_layer(struct lab *lab, const char *name,
 
 		e.link = none;
 		tarball_must(path);
-		tarball_must(ql_draft_entry(draft, &e, &content, &lab->err) ==
-			     0);
-		tarball_must(ql_draft_place(draft, &place, &lab->err) == 0);
+		r = ql_draft_entry(draft, &e, &content, &lab->err);
+		if (r == 0)
+			r = ql_draft_place(draft, &place, &lab->err);
 		at += BIG;
 	}
-	tarball_must(ql_draft_commit(draft, &info, &lab->err) == 0);
-	ql_draft_free(draft);
-	lab->layers[lab->n++] = info.diff_id;
+	if (r == 0)
+		r = ql_draft_commit(draft, &info, &lab->err);
+	if (r == 0)
+		lab->layers[lab->n++] = info.diff_id;
+	return r;
+}
+
+static inline void lazy_layer(struct lab *lab, const char *name,
+			      const unsigned int *seeds, size_t n)
+{
+	tarball_must(lazy_layer_try(lab, name, seeds, n) == 0);
 }
 
 static inline void come(struct lab *lab, unsigned int seed)
