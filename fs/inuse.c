@@ -18,7 +18,7 @@
 
 #include "fs/fs-private.h"
 
-enum { DIGESTS_MAX = 1 << 20, NAMESPACES_MAX = 1 << 16 };
+enum { DIGESTS_MAX = 1 << 20, NAMESPACES_MAX = 1 << 16, PID_DIGITS = 15 };
 
 void ql_digests_release(struct ql_digests *d)
 {
@@ -85,12 +85,16 @@ struct namespaces {
 	size_t n, cap;
 };
 
-/* 1: it was not there before. */
-static int namespace_add(struct namespaces *ns, ino_t one)
+static bool namespace_known(const struct namespaces *ns, ino_t one)
 {
 	for (size_t i = 0; i < ns->n; i++)
 		if (ns->items[i] == one)
-			return 0;
+			return true;
+	return false;
+}
+
+static int namespace_add(struct namespaces *ns, ino_t one)
+{
 	if (ns->n == ns->cap) {
 		size_t cap = ns->cap ? 2 * ns->cap : 16;
 		ino_t *grown;
@@ -104,7 +108,7 @@ static int namespace_add(struct namespaces *ns, ino_t one)
 		ns->cap = cap;
 	}
 	ns->items[ns->n++] = one;
-	return 1;
+	return 0;
 }
 
 static int add_link(struct ql_digests *d, int proc, const char *pid,
@@ -113,7 +117,7 @@ static int add_link(struct ql_digests *d, int proc, const char *pid,
 	char path[64], text[PATH_MAX];
 	ssize_t n;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", pid, name);
+	(void)snprintf(path, sizeof(path), "%.*s/%s", PID_DIGITS, pid, name);
 	n = readlinkat(proc, path, text, sizeof(text) - 1);
 	if (n < 0)
 		return 0; /* it has ended, or is none of our business */
@@ -121,6 +125,8 @@ static int add_link(struct ql_digests *d, int proc, const char *pid,
 	return add_all_in(d, text);
 }
 
+/* 1: nobody looked, since the process has ended, or is none of our business;
+ * another may still be in its namespace. */
 static int add_mounts(struct ql_digests *d, const char *pid)
 {
 	char path[64];
@@ -129,11 +135,18 @@ static int add_mounts(struct ql_digests *d, const char *pid)
 	size_t cap = 0;
 	int r = 0;
 
-	(void)snprintf(path, sizeof(path), "/proc/%s/mountinfo", pid);
+	(void)snprintf(path, sizeof(path), "/proc/%.*s/mountinfo", PID_DIGITS,
+		       pid);
 	f = fopen(path, "re");
-	while (f && r == 0 && getline(&line, &cap, f) > 0)
+	/* EINVAL: it is a zombie (Linux fs/proc_namespace.c). */
+	if (!f)
+		return errno == ENOENT || errno == ESRCH || errno == EINVAL ||
+				       errno == EACCES || errno == EPERM
+			       ? 1
+			       : -errno;
+	while (r == 0 && getline(&line, &cap, f) > 0)
 		r = add_all_in(d, line);
-	return r;
+	return r == 0 && !feof(f) ? -EIO : r;
 }
 
 static int add_process(struct ql_digests *d, struct namespaces *ns, int proc,
@@ -147,11 +160,13 @@ static int add_process(struct ql_digests *d, struct namespaces *ns, int proc,
 		r = add_link(d, proc, pid, "root");
 	if (r < 0)
 		return r;
-	(void)snprintf(path, sizeof(path), "%s/ns/mnt", pid);
-	if (fstatat(proc, path, &st, 0) < 0)
+	(void)snprintf(path, sizeof(path), "%.*s/ns/mnt", PID_DIGITS, pid);
+	if (fstatat(proc, path, &st, 0) < 0 || namespace_known(ns, st.st_ino))
 		return 0;
-	r = namespace_add(ns, st.st_ino);
-	return r == 1 ? add_mounts(d, pid) : r;
+	r = add_mounts(d, pid);
+	if (r == 0)
+		r = namespace_add(ns, st.st_ino);
+	return r < 0 ? r : 0;
 }
 
 int ql_digests_in_use(struct ql_digests *ret_digests, struct ql_error *err)
@@ -166,7 +181,7 @@ int ql_digests_in_use(struct ql_digests *ret_digests, struct ql_error *err)
 		return ql_error_errno(err, -errno, "/proc");
 	while (r == 0 && (e = readdir(proc)))
 		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' &&
-		    strlen(e->d_name) < 16)
+		    strlen(e->d_name) <= PID_DIGITS)
 			r = add_process(&d, &ns, dirfd(proc), e->d_name);
 	(void)closedir(proc);
 	free(ns.items);

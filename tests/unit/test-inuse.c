@@ -11,9 +11,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -135,6 +137,24 @@ static void a_mount_of_another_namespace_is_seen(void **state)
 	assert_false(has(seed));
 }
 
+/* Room for one more descriptor: for /proc, and no namespace's mounts. */
+static void what_cannot_be_looked_at_is_not_unused(void **state)
+{
+	_cleanup_(ql_digests_release) struct ql_digests d = { 0 };
+	struct rlimit was, few;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	(void)close(fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = (rlim_t)fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(ql_digests_in_use(&d, NULL), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 static struct ql_slot *open_image(struct lab *lab, struct ql_slots *slots,
 				  const char *name)
 {
@@ -214,6 +234,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_is_in_a_folder_uses_it),
 		cmocka_unit_test(a_mount_of_another_namespace_is_seen),
+		cmocka_unit_test(what_cannot_be_looked_at_is_not_unused),
 		cmocka_unit_test(the_longest_unused_image_comes_first),
 		cmocka_unit_test(open_files_are_known_by_their_slot),
 	};
