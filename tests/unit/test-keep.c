@@ -56,6 +56,29 @@ static void a_leaf_goes_before_its_base(void **state)
 	is_sound(&lab);
 }
 
+/* What is asked for as often, by the stack alone. */
+static void a_stack_goes_from_its_top(void **state)
+{
+	static const unsigned int stack[] = { 11, 12, 13 };
+	_cleanup_lab_ struct lab lab;
+	struct ql_keep_stats stats;
+	struct ql_digest m;
+
+	(void)state;
+	lab_init(&lab);
+	limit(&lab, 64 << 20);
+	m = image(&lab, "stack", stack, 3);
+	assert_int_equal(ql_keep_access(lab.store, &m, "stack", 0, &lab.err),
+			 0);
+	for (int left = 2; left > 0; left--) {
+		assert_int_equal(squeeze(&lab, 4096, &stats), 0);
+		assert_int_equal(stats.units, 1);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(is_here(&lab, stack[i]), i < left);
+	}
+	is_sound(&lab);
+}
+
 static void what_nothing_is_left_of_is_removed(void **state)
 {
 	_cleanup_lab_ struct lab lab;
@@ -192,6 +215,40 @@ static void what_is_gone_is_not_whole_by_others(void **state)
 	is_sound(&lab);
 }
 
+/* What has come of a file, and what is recorded of it. */
+static void a_part_of_a_file_goes_with_its_layer(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	_cleanup_(ql_extents_release) struct ql_extents e = { 0 };
+	struct ql_digest five = noise_digest(5);
+	struct ql_partial_state p = { .digest = five, .extents = &e };
+	struct ql_keep_stats stats;
+	unsigned int seed = 5;
+	uint64_t had;
+
+	(void)state;
+	lab_init(&lab);
+	limit(&lab, 64 << 20);
+	lazy_layer(&lab, "layer 5", &seed, 1);
+	tarball_must(lab_build(&lab, "a") == 0);
+	assert_int_equal(
+		ql_keep_access(lab.store, &lab.manifest, "a", 0, &lab.err), 0);
+	assert_int_equal(
+		ql_partial_open(lab.store, &five, BIG, &p.fd, &e, &lab.err), 0);
+	assert_int_equal(pwrite(p.fd, noise(5), BIG / 2, 0), BIG / 2);
+	assert_int_equal(ql_extents_add(&e, 0, BIG / 2), 0);
+	assert_int_equal(ql_store_settle(lab.store, NULL, 0, &p, 1, &lab.err),
+			 0);
+	(void)close(p.fd);
+	had = ql_partial_disk(lab.store, &five);
+	assert_in_range(had, BIG / 2, BIG / 2 + 8192);
+	assert_int_equal(squeeze(&lab, 4096, &stats), 0);
+	assert_in_range(stats.freed, had, had + 65536);
+	assert_int_equal(ql_partial_disk(lab.store, &five), 0);
+	assert_int_equal(ql_partial_bytes(lab.store, &five), 0);
+	is_sound(&lab);
+}
+
 /* ---- who does not ---- */
 
 static void what_is_held_stays(void **state)
@@ -228,6 +285,30 @@ static void what_is_held_stays(void **state)
 	assert_int_equal(ql_image_promise(lab.store, &m[2], 0, &lab.err), 0);
 	assert_int_equal(squeeze(&lab, BIG / 2, &stats), 0);
 	assert_false(is_here(&lab, 4));
+	is_sound(&lab);
+}
+
+/* A pull counts on it, or it is shown alone. */
+static void a_layer_that_is_held_stays(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_keep_stats stats;
+	struct ql_digest m[3], layer;
+	int fd = -1;
+
+	(void)state;
+	two_and_one(&lab, m);
+	tarball_must(ql_digest_of("layer 2", 7, &layer) == 0);
+	assert_int_equal(ql_layer_hold(lab.store, &layer, &fd), 0);
+	assert_int_equal(squeeze(&lab, 4 * BIG - 8192, &stats), -ENOSPC);
+	assert_true(is_here(&lab, 2));
+	assert_int_equal(layer_flags(&lab, 2), QL_LAYER_LAZY);
+	for (unsigned int i = 3; i < 5; i++)
+		assert_false(is_here(&lab, i));
+	is_sound(&lab);
+	(void)close(fd);
+	assert_int_equal(squeeze(&lab, BIG - 8192, &stats), 0);
+	assert_false(is_here(&lab, 2));
 	is_sound(&lab);
 }
 
@@ -303,6 +384,89 @@ static void a_promise_outlasts_a_jump_and_ends(void **state)
 	memset(&m[0], 0, sizeof(m[0]));
 	assert_int_equal(ql_image_promise(lab.store, &m[0], now + 60, &lab.err),
 			 -ENOENT);
+}
+
+/* As keephold.c writes it, of another start of the machine. */
+static void put_promise(struct lab *lab, const struct ql_digest *manifest,
+			uint64_t until, uint64_t made, size_t cut)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(64);
+	struct ql_txn *txn;
+
+	tarball_must(ql_buf_add_le64(&buf, until) == 0 &&
+		     ql_buf_add_le64(&buf, made) == 0 &&
+		     ql_buf_add_le64(&buf, 7) == 0 &&
+		     ql_buf_add(&buf, "another machine!", 16) == 0);
+	tarball_must(ql_txn_begin(lab->store->catalog, true, &txn, NULL) == 0);
+	tarball_must(ql_txn_put(txn, QL_TABLE_PROMISES, manifest->bytes,
+				QL_DIGEST_BYTES, buf.data, buf.len - cut,
+				NULL) == 0);
+	tarball_must(ql_txn_commit(txn, NULL) == 0);
+}
+
+static uint64_t promised_until(struct lab *lab, const struct ql_digest *m)
+{
+	uint64_t until = 0;
+
+	assert_int_equal(ql_image_promised(lab->store, m, &until, &lab->err),
+			 0);
+	return until;
+}
+
+static bool promise_is_recorded(struct lab *lab, const struct ql_digest *m)
+{
+	const void *value;
+	struct ql_txn *txn;
+	size_t len;
+	int r;
+
+	tarball_must(ql_txn_begin(lab->store->catalog, false, &txn, NULL) == 0);
+	r = ql_txn_get(txn, QL_TABLE_PROMISES, m->bytes, QL_DIGEST_BYTES,
+		       &value, &len);
+	ql_txn_abort(txn);
+	return r == 0;
+}
+
+/* The machine was started again, and its clock may have been set. */
+static void promises_are_mended_after_a_restart(void **state)
+{
+	enum { HOUR = 3600 };
+	_cleanup_lab_ struct lab lab;
+	uint64_t now = (uint64_t)time(NULL);
+	struct ql_keep_stats stats;
+	struct ql_digest m[3];
+
+	(void)state;
+	two_and_one(&lab, m);
+	/* Half of it is over. */
+	put_promise(&lab, &m[0], now + HOUR, now - HOUR, 0);
+	/* Made in the future: the clock was set back. */
+	put_promise(&lab, &m[1], now + 101 * HOUR, now + 100 * HOUR, 0);
+	/* Over, or the clock was set forward. */
+	put_promise(&lab, &m[2], now - 1, now - HOUR, 0);
+	assert_in_range(promised_until(&lab, &m[0]), now + HOUR - 5,
+			now + HOUR + 5);
+	assert_in_range(promised_until(&lab, &m[1]), now + HOUR - 5,
+			now + HOUR + 5);
+	assert_int_equal(promised_until(&lab, &m[2]), 0);
+	assert_int_equal(squeeze(&lab, BIG - 8192, &stats), 0);
+	assert_false(is_here(&lab, 4));
+	assert_false(promise_is_recorded(&lab, &m[2]));
+	/* From now on the machine's own clock counts them. */
+	assert_in_range(promised_until(&lab, &m[0]), now + HOUR - 5,
+			now + HOUR + 5);
+	assert_in_range(promised_until(&lab, &m[1]), now + HOUR - 5,
+			now + HOUR + 5);
+	assert_int_equal(squeeze(&lab, BIG, &stats), -ENOSPC);
+	for (unsigned int i = 1; i < 4; i++)
+		assert_true(is_here(&lab, i));
+	/* One of nobody's making keeps nothing. */
+	put_promise(&lab, &m[0], now + HOUR, now - HOUR, 1);
+	put_promise(&lab, &m[1], now - HOUR, now + HOUR, 0);
+	assert_int_equal(squeeze(&lab, BIG, &stats), 0);
+	assert_false(promise_is_recorded(&lab, &m[0]) ||
+		     promise_is_recorded(&lab, &m[1]));
+	is_sound(&lab);
 }
 
 /* ---- state ---- */
@@ -468,14 +632,18 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_need_nothing_goes),
 		cmocka_unit_test(a_leaf_goes_before_its_base),
+		cmocka_unit_test(a_stack_goes_from_its_top),
 		cmocka_unit_test(what_nothing_is_left_of_is_removed),
 		cmocka_unit_test(what_is_gone_comes_back_by_an_open),
 		cmocka_unit_test(shared_objects_stay),
 		cmocka_unit_test(what_is_gone_is_not_whole_by_others),
+		cmocka_unit_test(a_part_of_a_file_goes_with_its_layer),
 		cmocka_unit_test(what_is_held_stays),
+		cmocka_unit_test(a_layer_that_is_held_stays),
 		cmocka_unit_test(
 			a_layer_of_no_image_stays_while_it_may_come_to_one),
 		cmocka_unit_test(a_promise_outlasts_a_jump_and_ends),
+		cmocka_unit_test(promises_are_mended_after_a_restart),
 		cmocka_unit_test(decisions_survive_a_restart),
 		cmocka_unit_test(damaged_state_begins_anew),
 		cmocka_unit_test(intents_are_finished),
