@@ -12,7 +12,7 @@ export QUICKLAYER_ROOT=$TMP/store
 unset QUICKLAYER_SOCKET
 
 # IMAGES of two layers with some megabytes each, the lower one the same.
-start_registry
+REGISTRY_ACCESS=1 start_registry
 IMAGES=(a b c d e)
 for ((i = 0; i < ${#IMAGES[@]}; i++)); do
 	image=${IMAGES[i]}
@@ -75,10 +75,27 @@ same()
 	"$QL" umount "$TMP/m" && return "$status"
 }
 
+# All of it is here: nothing would have to come.
+here()
+{
+	"$QL" status --json "$REGISTRY/$1:t" |
+		jq -e '.files > 0 and .files == .files_here + .files_packed' \
+			>/dev/null
+}
+
+# How often the layer was asked for that all have.
+base_fetched()
+{
+	grep -c "\"GET [^ ]*/blobs/$BASE " "$TMP/registry.log"
+}
+
 used()
 {
 	du -s -B1 "$TMP/store" | cut -f1
 }
+
+BASE=$(curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json' \
+	"http://$REGISTRY/v2/a/manifests/t" | jq -r '.layers[0].digest')
 
 # ---- how much an image takes ----
 
@@ -102,6 +119,8 @@ for round in 1 2; do
 	done
 done
 
+# Once for the measure, once here: it outlives all that stands on it.
+is "$(base_fetched)" 2 "the layer that all stand on was fetched once"
 evictions=$("$QL" status --json | python3 -c \
 	'import json, sys; print(json.load(sys.stdin)["cache"]["evictions"])')
 [ "${evictions:-0}" -ge 4 ] && pass "layers went for it" ||
@@ -114,16 +133,25 @@ ok "a is pinned" "$QL" pin "$REGISTRY/a:t"
 ok "b is pulled" "$QL" pull -q --full "$REGISTRY/b:t"
 mkdir -p "$TMP/b.mnt"
 ok "b is mounted" "$QL" mount --no-agent "$REGISTRY/b:t" "$TMP/b.mnt"
-for image in c d e; do
-	# There may be no room for it; but those two lose nothing.
-	"$QL" pull -q --full "$REGISTRY/$image:t" >"$TMP/log" 2>&1 ||
-		like "$(cat "$TMP/log")" "no space left" "why $image does not come"
-	ok "b is still whole" diff -r "$TMP/b.mnt" "$TMP/b.want"
-	ok "the store is sound" "$QL" fsck
+ok "a is all here" here a
+for how in "a pin" "a promise"; do
+	for image in c d e; do
+		# There may be no room for it; but those two lose nothing.
+		"$QL" pull -q --full "$REGISTRY/$image:t" >"$TMP/log" 2>&1 ||
+			like "$(cat "$TMP/log")" "no space left" \
+				"why $image does not come"
+		ok "a, which $how holds, is all here" here a
+		ok "b, which a mount holds, is all here" here b
+		ok "b is still whole" diff -r "$TMP/b.mnt" "$TMP/b.want"
+		ok "the store is sound" "$QL" fsck
+	done
+	ok "a is still whole" same a
+	ok "a is held no more" "$QL" unpin "$REGISTRY/a:t"
+	# Nobody takes room between the two.
+	[ "$how" = "a promise" ] ||
+		ok "a is promised" "$QL" pin --for 1h "$REGISTRY/a:t"
 done
 "$QL" umount "$TMP/b.mnt"
-ok "a is still whole" same a
-ok "a is unpinned" "$QL" unpin "$REGISTRY/a:t"
 
 # ---- several at once ----
 
