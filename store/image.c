@@ -49,15 +49,28 @@ static int set_add(const struct ql_digest *digest, uint64_t size, void *arg)
 	return ql_object_set_add(arg, digest, size);
 }
 
+/*
+ * Not as who uses the image: whoever takes images away holds their trees alone
+ * while he waits for a write transaction, and this is asked in one.  A tree
+ * stays for as long as its record does.
+ */
 static int image_tree_objects(const struct ql_store *store,
 			      const struct ql_image_info *info,
 			      struct ql_object_set *set, struct ql_error *err)
 {
 	_cleanup_(ql_tree_closep) struct ql_tree *tree = NULL;
-	int r = ql_tree_open_image(store, &info->manifest, &tree, err);
+	char path[QL_CFS_PATH];
+	_cleanup_close_ int fd = openat(
+		store->root_fd, ql_cfs_path("images", &info->manifest, path),
+		O_RDONLY | O_CLOEXEC);
+	int r;
 
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "%s", path);
+	r = ql_tree_open_fd(fd, &tree, err);
 	if (r < 0)
-		return r;
+		return ql_error_prefix(err, "%s", path);
+	(void)ql_take_fd(&fd);
 	r = ql_tree_each_object(tree, set_add, set);
 	return r < 0 ? ql_error_errno(err, r, "read a tree's files") : 0;
 }
