@@ -163,6 +163,9 @@ int ql_image_record(struct ql_store *store, struct ql_image_info *info,
 	}
 	if (ql_record_get_image(txn, &info->manifest, &known) == -ENOENT)
 		r = ql_refs_add(txn, own, err);
+	/* By whoever was first: somebody may have pinned it since. */
+	info->flags &= ~(uint32_t)QL_IMAGE_PINNED;
+	info->flags |= known.flags & QL_IMAGE_PINNED;
 	if (r == 0)
 		r = ql_record_put_image(txn, info, err);
 	if (r == 0 && name)

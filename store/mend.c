@@ -226,15 +226,20 @@ static int tree_unlink(struct ql_store *store, const struct ql_digest *manifest,
 }
 
 /* It was pulled when it was pulled. */
-static int keep_time(struct ql_store *store, struct ql_image_info *info,
+static int keep_time(struct ql_store *store, const struct ql_digest *manifest,
 		     uint64_t pulled, struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	int r = ql_txn_begin(store->catalog, true, &txn, err);
 
-	info->pulled = pulled;
-	if (r == 0)
-		r = ql_record_put_image(txn, info, err);
+	if (r < 0)
+		return r;
+	r = ql_record_get_image(txn, manifest, &info);
+	if (r < 0)
+		return ql_error_errno(err, r, "the image's record");
+	info.pulled = pulled;
+	r = ql_record_put_image(txn, &info, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
 }
 
@@ -258,7 +263,7 @@ int ql_image_rebuild(struct ql_store *store, const struct ql_digest *manifest,
 	r = tree_unlink(store, manifest, err);
 	if (r == 0)
 		r = ql_image_build(store, &info, NULL, err);
-	return r < 0 ? r : keep_time(store, &info, pulled, err);
+	return r < 0 ? r : keep_time(store, manifest, pulled, err);
 }
 
 /* ---- the scrub's place ---- */

@@ -191,6 +191,23 @@ static void *remove_slowly(void *arg)
 	return NULL;
 }
 
+/* Of two that pull it at once, one is later than who pins it. */
+static void a_second_build_keeps_the_pin(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+	struct ql_digest manifests[2];
+
+	(void)state;
+	two_images(&lab, manifests);
+	assert_int_equal(ql_image_pin(lab.store, &lab.manifest, true, &lab.err),
+			 0);
+	assert_int_equal(lab_build(&lab, "two"), 0);
+	assert_true(ql_digest_equal(&lab.manifest, &manifests[1]));
+	assert_int_equal(ql_image_get(lab.store, &lab.manifest, &info), 0);
+	assert_int_equal(info.flags & QL_IMAGE_PINNED, QL_IMAGE_PINNED);
+}
+
 /* Opened while a removal is between its check and its end. */
 static void a_tree_being_removed_is_not_opened(void **state)
 {
@@ -386,6 +403,7 @@ int main(void)
 		cmocka_unit_test(an_image_lives_as_long_as_a_name),
 		cmocka_unit_test(an_image_that_is_open_is_not_removed),
 		cmocka_unit_test(a_second_build_keeps_the_tree_that_is_open),
+		cmocka_unit_test(a_second_build_keeps_the_pin),
 		cmocka_unit_test(a_tree_being_removed_is_not_opened),
 		cmocka_unit_test(what_a_killed_writer_left_is_replaced),
 		cmocka_unit_test(a_sound_store_has_no_findings),
