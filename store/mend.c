@@ -4,7 +4,7 @@
  * damaged object is taken out of use, a layer's record follows its tree that
  * was written again, an image's layers are merged anew.
  */
-#include "store/store-private.h"
+#include "store/keep-private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +38,9 @@ static bool have_common(const struct ql_object_set *few,
 	return false;
 }
 
-/* What a damaged tree needs is not known: to be sure, it is not whole. */
+/* What a damaged tree needs is not known: to be sure, it is not whole.  One
+ * that is not may have been found to be here (packedhere.c): its record is
+ * written again, too, which forgets that. */
 static int aside_layer(const void *key, size_t key_len, const void *value,
 		       size_t len, void *arg)
 {
@@ -48,8 +50,7 @@ static int aside_layer(const void *key, size_t key_len, const void *value,
 	struct ql_layer_info info;
 	int r;
 
-	if (ql_record_parse_layer(key, key_len, value, len, &info) < 0 ||
-	    info.flags & QL_LAYER_LAZY)
+	if (ql_record_parse_layer(key, key_len, value, len, &info) < 0)
 		return 0;
 	r = ql_tree_open_layer(a->store, &info.diff_id, &tree, NULL);
 	if (r == 0)
@@ -68,7 +69,7 @@ static int aside_image(const void *key, size_t key_len, const void *value,
 	int r;
 
 	if (ql_record_parse_image(key, key_len, value, len, &info) < 0 ||
-	    !(info.flags & QL_IMAGE_WHOLE))
+	    !(info.flags & QL_IMAGE_READY))
 		return 0;
 	r = ql_image_own_objects(a->store, &info, &set, NULL);
 	if (r == 0 && !have_common(&a->objects, &set))
@@ -105,6 +106,7 @@ static int aside_flags(struct aside *a, struct ql_txn *txn,
 static int aside_record(struct aside *a, struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	struct ql_doom none = { 0 };
 	int r = ql_txn_begin(a->store->catalog, true, &txn, err);
 
 	if (r < 0)
@@ -116,6 +118,9 @@ static int aside_record(struct aside *a, struct ql_error *err)
 		return ql_error_nomem(err);
 	if (r == 0)
 		r = aside_flags(a, txn, err);
+	/* For who has looked at what is here: it goes after this. */
+	if (r == 0)
+		r = ql_doom_write(txn, &none, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
 }
 

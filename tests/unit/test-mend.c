@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a check and a repair do beside others: they wait for nobody who holds an
- * image's tree.
+ * image's tree, and what they take out of use nobody believes to be here.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,10 +76,69 @@ static void nobody_waits_for_a_tree_in_a_transaction(void **state)
 	fill_lab_release(&lab);
 }
 
+struct copying {
+	struct fill_lab *lab;
+	struct ql_digest last;
+};
+
+static int copy_object(const struct ql_digest *digest, uint64_t size, void *arg)
+{
+	_cleanup_buf_ struct ql_buf data = QL_BUF_INIT(1 << 20);
+	struct copying *c = arg;
+	struct ql_digest stored;
+
+	(void)size;
+	assert_int_equal(
+		ql_object_read(c->lab->from.store, digest, &data, NULL), 0);
+	assert_int_equal(ql_object_put(c->lab->to.store, data.data, data.len,
+				       digest, &stored, NULL),
+			 0);
+	c->last = *digest;
+	return 0;
+}
+
+static bool is_here(struct fill_lab *lab)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+
+	assert_int_equal(ql_image_get(lab->to.store, &lab->to.manifest, &info),
+			 0);
+	assert_int_equal(info.flags & QL_IMAGE_WHOLE, 0);
+	return ql_image_is_here(lab->to.store, &info);
+}
+
+static void what_is_set_aside_is_not_here(void **state)
+{
+	struct fill_lab lab;
+	struct copying c = { .lab = &lab };
+	struct ql_tree *tree;
+	bool here = false;
+
+	(void)state;
+	begin(&lab);
+	assert_int_equal(ql_tree_open_image(lab.to.store, &lab.to.manifest,
+					    &tree, &lab.to.err),
+			 0);
+	assert_int_equal(ql_tree_each_object(tree, copy_object, &c), 0);
+	ql_tree_close(tree);
+	assert_false(is_here(&lab));
+	assert_int_equal(ql_image_mark_here(lab.to.store, &lab.to.manifest,
+					    &here, &lab.to.err),
+			 0);
+	assert_true(here);
+	assert_true(is_here(&lab));
+	assert_int_equal(ql_objects_set_aside(lab.to.store, &c.last, 1, NULL,
+					      &lab.to.err),
+			 0);
+	assert_false(is_here(&lab));
+	fill_lab_release(&lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_waits_for_a_tree_in_a_transaction),
+		cmocka_unit_test(what_is_set_aside_is_not_here),
 	};
 	int r;
 
