@@ -36,6 +36,14 @@ static void gc_release(struct gc *gc)
 	ql_object_set_release(&gc->orphans);
 }
 
+static void gc_count(struct gc *gc, const char *path, uint64_t bytes)
+{
+	gc->stats.objects++;
+	gc->stats.bytes += bytes;
+	if (gc->fn)
+		gc->fn(path, bytes, gc->arg);
+}
+
 /* A file that is to go. */
 static void gc_take(struct gc *gc, const char *path)
 {
@@ -48,10 +56,7 @@ static void gc_take(struct gc *gc, const char *path)
 	bytes = (uint64_t)st.st_blocks * 512;
 	if (!gc->dry_run && ql_space_unlink(gc->store, path, &bytes) < 0)
 		return;
-	gc->stats.objects++;
-	gc->stats.bytes += bytes;
-	if (gc->fn)
-		gc->fn(path, bytes, gc->arg);
+	gc_count(gc, path, bytes);
 }
 
 /* ---- layers of no image ---- */
@@ -93,11 +98,48 @@ static int gc_layers_txn(struct gc *gc, struct ql_doom *doom,
 		r = ql_doom_spare_packed(gc->store, txn, doom, err);
 	if (r == 0)
 		r = ql_doom_write(txn, doom, err);
-	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
+	return r < 0 || gc->dry_run ? r : ql_txn_commit(ql_take_ptr(txn), err);
+}
+
+static void gc_tell(struct gc *gc, const char *path)
+{
+	struct stat st;
+
+	if (fstatat(gc->store->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		gc_count(gc, path, (uint64_t)st.st_blocks * 512);
+}
+
+/* Before it goes: what is there of it. */
+static void gc_tell_doomed(struct gc *gc, enum ql_doom_kind kind,
+			   const struct ql_digest *digest)
+{
+	char path[QL_OBJECT_PATH + QL_PACKED_PATH + QL_CFS_PATH];
+	char hex[QL_DIGEST_HEX + 1];
+
+	switch (kind) {
+	case QL_DOOM_OBJECT:
+		gc_tell(gc, ql_object_path(digest, path));
+		(void)snprintf(path, sizeof(path), "partial/%s.part",
+			       ql_digest_hex(digest, hex));
+		gc_tell(gc, path);
+		return;
+	case QL_DOOM_PACKED:
+		gc_tell(gc, ql_packed_path(digest, path));
+		return;
+	case QL_DOOM_LAYER:
+		gc_tell(gc, ql_layer_path(digest, path));
+		return;
+	case QL_DOOM_TOC:
+		gc_tell(gc, ql_toc_path("layers", digest, path));
+		return;
+	default:
+		return; /* no layer has others */
+	}
 }
 
 static int gc_layers(struct gc *gc, struct ql_error *err)
 {
+	struct ql_remove_stats told = { 0 }; /* that is counted already */
 	struct ql_doom doom = { 0 };
 	size_t n = 0;
 	int r = 0;
@@ -106,11 +148,13 @@ static int gc_layers(struct gc *gc, struct ql_error *err)
 		n += gc->map.units[i].n_images == 0;
 	if (n == 0)
 		return 0;
-	if (!gc->dry_run) {
-		r = gc_layers_txn(gc, &doom, err);
-		if (r == 0)
-			r = ql_doom_execute(gc->store, &doom, &gc->stats, err);
-	}
+	r = gc_layers_txn(gc, &doom, err);
+	for (int k = 0; k < QL_DOOMS && r == 0; k++)
+		for (size_t i = 0; i < doom.sets[k].n; i++)
+			gc_tell_doomed(gc, (enum ql_doom_kind)k,
+				       &doom.sets[k].items[i].digest);
+	if (r == 0 && !gc->dry_run)
+		r = ql_doom_execute(gc->store, &doom, &told, err);
 	ql_doom_release(&doom);
 	return r;
 }
@@ -301,10 +345,7 @@ static int gc_packed_blob(const struct ql_digest *blob, uint64_t bytes,
 		       ql_digest_hex(blob, hex), hex + 2);
 	if (!gc->dry_run && ql_packed_drop(gc->store, blob, NULL) < 0)
 		return 0;
-	gc->stats.objects++;
-	gc->stats.bytes += bytes;
-	if (gc->fn)
-		gc->fn(path, bytes, gc->arg);
+	gc_count(gc, path, bytes);
 	return 0;
 }
 
