@@ -135,24 +135,30 @@ static int limits_check(struct ql_store *store, uint64_t budget,
 	return 0;
 }
 
-/* The lock for counting is held: page and record agree on who was last. */
+/* The lock for counting is held: page and record agree on who was last.  Who
+ * is killed between the two leaves a page that the next one to open reads
+ * anew. */
 static int limits_put(struct ql_store *store, uint64_t budget, uint64_t reserve,
 		      struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	struct ql_space_page *page = store->space->page;
 	int r = ql_txn_begin(store->catalog, true, &txn, err);
 
 	if (r == 0)
 		r = limit_put(txn, "budget", budget, err);
 	if (r == 0)
 		r = limit_put(txn, "reserve", reserve, err);
-	if (r == 0)
-		r = ql_txn_commit(ql_take_ptr(txn), err);
 	if (r < 0)
 		return r;
-	atomic_store(&store->space->page->budget, budget);
-	atomic_store(&store->space->page->reserve, reserve);
-	return 0;
+	atomic_store(&page->limited, 0);
+	r = ql_txn_commit(ql_take_ptr(txn), err);
+	if (r == 0) {
+		atomic_store(&page->budget, budget);
+		atomic_store(&page->reserve, reserve);
+	}
+	atomic_store(&page->limited, 1);
+	return r;
 }
 
 int ql_space_limits(struct ql_store *store, uint64_t budget, uint64_t reserve,
