@@ -10,6 +10,7 @@
 #
 #   PULLS     (1000)          BUDGET  bytes (500000000)   SEED  (1)
 #   SKEW      Zipf's (0.9)    READERS (2)     IMAGES  of the corpus (all)
+#   KINDS     of images ("plain edge": as they are, and refactored)
 #   BENCH_DIR where stores are (/var/tmp)
 TMPDIR=${BENCH_DIR:-/var/tmp}
 export TMPDIR
@@ -20,6 +21,7 @@ BUDGET=${BUDGET:-500000000}
 SEED=${SEED:-1}
 SKEW=${SKEW:-0.9}
 READERS=${READERS:-2}
+KINDS=${KINDS:-plain edge}
 CORPUS=$LAB/../../tools/corpus/corpus
 [ "$(id -u)" = 0 ] || bail "needs root"
 [ -x "$QL" ] || bail "$QL is not built"
@@ -39,7 +41,7 @@ mb()
 # Sets NAMES, of references below $REGISTRY.
 make_images()
 {
-	local name sources=() all=()
+	local name kind sources=() all=()
 	# shellcheck disable=SC2086
 	"$CORPUS" --oci "$TMP/oci" ${IMAGES:-} >&2 || bail "the corpus"
 	mapfile -t all < <(jq -r \
@@ -52,7 +54,9 @@ make_images()
 		"$QL" push -q "oci:$TMP/oci:$name" "$REGISTRY/plain/$name:1" \
 			>/dev/null || bail "push $name"
 		sources+=("$REGISTRY/plain/$name:1")
-		NAMES+=("plain/$name:1" "edge/$name:1")
+		for kind in $KINDS; do
+			NAMES+=("$kind/$name:1")
+		done
 	done
 	"$QL" refactor --json "${sources[@]}" --to "$REGISTRY/edge/{name}:{tag}" \
 		>"$TMP/refactor.json" || bail "refactor"
