@@ -121,7 +121,9 @@ void ql_keep_holds(struct ql_keep_map *map, struct ql_txn *txn);
 /* Locks an image's tree against who would open it, without waiting.  False:
  * somebody has it open. */
 bool ql_keep_lock_image(struct ql_keep_map *map, struct ql_keep_image *image);
-/* The eviction's lock, between processes; waits.  Before any transaction. */
+/* The eviction's lock, between processes; waits.  Before any transaction.  Of a
+ * store that is only read it may be that there is none: *ret_fd is as it was
+ * then. */
 int ql_keep_lock(struct ql_store *store, bool exclusive, int *ret_fd,
 		 struct ql_error *err);
 /* For itself, without waiting: -EBUSY and the like, not described. */

@@ -35,9 +35,13 @@ enum { BOOT_ID = 16, PROMISE_RECORD = 3 * 8 + BOOT_ID };
 int ql_keep_lock(struct ql_store *store, bool exclusive, int *ret_fd,
 		 struct ql_error *err)
 {
-	_cleanup_close_ int fd = openat(store->root_fd, "keep.lock",
-					O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	int flags = store->writable ? O_RDWR | O_CREAT : O_RDONLY;
+	_cleanup_close_ int fd =
+		openat(store->root_fd, "keep.lock", flags | O_CLOEXEC, 0644);
 
+	/* Nobody has evicted yet, or who reads may not say that he looks. */
+	if (fd < 0 && !store->writable && (errno == ENOENT || errno == EACCES))
+		return 0;
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "open %s/keep.lock",
 				      store->root);

@@ -158,11 +158,9 @@ int ql_keep_status(struct ql_store *store, struct ql_keep_status *ret_status,
 	_cleanup_(ql_keep_map_release) struct ql_keep_map map = { 0 };
 	_cleanup_close_ int lock = -1;
 	struct ql_keep_status status = { 0 };
-	int r = 0;
-
 	/* Holds are tried by locks, and two that try would see each other. */
-	if (store->writable)
-		r = ql_keep_lock(store, true, &lock, err);
+	int r = ql_keep_lock(store, true, &lock, err);
+
 	if (r == 0)
 		r = ql_txn_begin(store->catalog, false, &txn, err);
 	if (r == 0)
