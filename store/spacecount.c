@@ -108,11 +108,14 @@ static int count_locked(struct ql_store *store, struct ql_error *err)
 {
 	struct ql_space_page *page = store->space->page;
 	struct count c = { 0 };
-	int64_t since = atomic_load(&page->since);
-	int64_t named = atomic_load(&page->named);
-	int64_t sum = 0;
-	int r = count_all(store, &c);
+	int64_t since, named, sum = 0;
+	int r;
 
+	/* Before the walk, which finds what they left. */
+	ql_space_file_bury(store->space);
+	since = atomic_load(&page->since);
+	named = atomic_load(&page->named);
+	r = count_all(store, &c);
 	if (r < 0)
 		return ql_error_errno(err, r, "count what is in %s",
 				      store->root);
@@ -122,6 +125,7 @@ static int count_locked(struct ql_store *store, struct ql_error *err)
 	}
 	(void)atomic_fetch_add(&page->named, sum - named);
 	(void)atomic_fetch_sub(&page->since, since);
+	/* Who died during it is for the next one. */
 	ql_space_file_bury(store->space);
 	atomic_store(&page->counted, 1);
 	return 0;

@@ -69,14 +69,27 @@ static void slot_clear(struct ql_space_page *page, unsigned int i)
 	atomic_store(&page->taken[i], 0);
 }
 
+/* Of a dead one: what it had taken may be on the disk, and under names that
+ * nobody counted.  So it counts as if it were all named, until a recount, which
+ * who would be refused for it makes. */
+static void slot_bury(struct ql_space_page *page, unsigned int i)
+{
+	int64_t taken = atomic_load(&page->taken[i]);
+
+	if (taken > 0) {
+		(void)atomic_fetch_add(&page->named, taken);
+		(void)atomic_fetch_add(&page->since, taken);
+	}
+	slot_clear(page, i);
+}
+
 static int slot_claim(struct ql_space_file *file)
 {
 	for (unsigned int i = 0; i < QL_SPACE_SLOTS; i++) {
 		if (lock_byte(file->fd, F_OFD_SETLK, F_WRLCK,
 			      SPACE_LOCK_SLOTS + (off_t)i) < 0)
 			continue;
-		/* What its last owner had taken went with it. */
-		slot_clear(file->page, i);
+		slot_bury(file->page, i);
 		slot_is_used(file->page, i);
 		file->slot = i;
 		file->slotted = true;
@@ -117,7 +130,7 @@ void ql_space_file_bury(struct ql_space_file *file)
 		    atomic_load(&file->page->taken[i]) == 0 ||
 		    lock_byte(file->fd, F_OFD_SETLK, F_WRLCK, at) < 0)
 			continue;
-		slot_clear(file->page, i);
+		slot_bury(file->page, i);
 		(void)lock_byte(file->fd, F_OFD_SETLK, F_UNLCK, at);
 	}
 }

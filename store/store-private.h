@@ -77,7 +77,7 @@ void ql_space_file_close(struct ql_space_file *file);
 /* Taken by all, the dead among them; and what of it may not be written. */
 uint64_t ql_space_file_taken(const struct ql_space_file *file,
 			     uint64_t *ret_unwritten);
-/* Forgets what the dead had taken. */
+/* What the dead had taken counts as named from now on. */
 void ql_space_file_bury(struct ql_space_file *file);
 /* Against those that free, also in other processes. */
 int ql_space_file_lock(struct ql_space_file *file);

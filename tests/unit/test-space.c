@@ -199,6 +199,42 @@ static void a_killed_one_leaves_too_much_until_a_recount(void **state)
 	ql_space_done(lab.store, MIB, 0);
 }
 
+/* Who opens the store has the dead one's slot, but not what it has written. */
+static void who_comes_after_a_killed_one_counts_what_it_left(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_store *other;
+	struct ql_space s;
+	uint64_t used;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	lab_init(&lab);
+	used = space(&lab).used;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		take_and_die(&lab);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	other = again(&lab);
+	assert_int_equal(ql_space_get(other, &s, NULL), 0);
+	assert_int_equal(s.used, used + 4 * MIB);
+	assert_int_equal(s.taken, 0);
+	/* Nor is anybody refused for it. */
+	assert_int_equal(ql_space_limits(other, 10 * MIB, 0, NULL), 0);
+	assert_int_equal(ql_space_get(other, &s, NULL), 0);
+	assert_true(ql_space_lacks(&s, 5 * MIB) > 0);
+	assert_int_equal(ql_space_take(other, 5 * MIB, &lab.err), 0);
+	ql_space_done(other, 5 * MIB, 0);
+	assert_int_equal(ql_space_get(other, &s, NULL), 0);
+	assert_int_equal(s.partial, 65536);
+	ql_store_close(other);
+	assert_int_equal(space(&lab).used, s.used);
+	assert_int_equal(recount(&lab).used, s.used);
+}
+
 /* Nobody is refused for what a dead one had taken. */
 static void who_would_be_refused_has_it_counted_anew(void **state)
 {
@@ -370,6 +406,8 @@ int main(void)
 		cmocka_unit_test(
 			what_is_free_counts_by_what_may_be_written_still),
 		cmocka_unit_test(a_killed_one_leaves_too_much_until_a_recount),
+		cmocka_unit_test(
+			who_comes_after_a_killed_one_counts_what_it_left),
 		cmocka_unit_test(who_would_be_refused_has_it_counted_anew),
 		cmocka_unit_test(a_page_of_another_start_is_not_believed),
 		cmocka_unit_test(the_sum_is_right),
