@@ -436,18 +436,6 @@ int ql_image_mark_whole(struct ql_store *store,
 			const struct ql_digest *manifest, bool *ret_whole,
 			struct ql_error *err);
 
-struct ql_remove_stats;
-/*
- * The only way to remove objects that layers or images still need: in one
- * transaction, before the first of them goes, all that have some of them are
- * lazy again.  What a user of it could not fetch again, since its table does
- * not know it or it has none, stays.  An image that is mounted without a
- * filler finds them missing: it is the caller's to see that none is.
- */
-int ql_objects_drop(struct ql_store *store, const struct ql_digest *objects,
-		    size_t n, struct ql_remove_stats *ret_stats,
-		    struct ql_error *err);
-
 /* Calls fn for every (name, image); name NULL for an image with no name.
  * A non-zero return of fn stops and is returned. */
 typedef int ql_image_fn(const char *name, const struct ql_image_info *info,
