@@ -37,7 +37,7 @@ static void table_init_len(const struct sinks *t, struct table *table,
 	struct ql_toc_writer *w;
 	uint64_t raw;
 
-	ql_buf_init(&table->buf, 1 << 20);
+	*table = (struct table){ .buf = QL_BUF_INIT(1 << 20) };
 	assert_int_equal(ql_toc_writer_new(&w, NULL), 0);
 	assert_int_equal(ql_toc_writer_blob(w, &blob, len, QL_CODEC_NONE, NULL),
 			 0);
