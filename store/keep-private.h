@@ -204,10 +204,10 @@ int ql_doom_execute(struct ql_store *store, const struct ql_doom *doom,
 int ql_doom_open(struct ql_store *store, struct ql_error *err);
 /* Under the eviction's lock: finishes what others left. */
 int ql_doom_recover(struct ql_store *store, struct ql_error *err);
-/* Takes from what goes the packed files of blobs by which a layer or an image
- * that is kept can be read. */
-int ql_doom_spare_packed(struct ql_store *store, struct ql_txn *txn,
-			 struct ql_doom *doom, struct ql_error *err);
+/* Takes from what goes the tables and packed files of blobs by which a layer or
+ * an image that is kept can be read. */
+int ql_doom_spare_blobs(struct ql_store *store, struct ql_txn *txn,
+			struct ql_doom *doom, struct ql_error *err);
 /* Whether somebody's intents are there. */
 bool ql_doom_pending(struct ql_txn *txn);
 /* How many were written so far: changes with every one. */

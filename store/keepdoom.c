@@ -277,55 +277,59 @@ static int doom_spare(struct doom_left *left, struct ql_txn *txn,
 	return ql_txn_each(txn, QL_TABLE_LAYERS, doom_spare_layer, left, err);
 }
 
-/* ---- packed files, which several may read ---- */
+/* ---- what is of blobs, which several may read ---- */
 
-struct spare_packed {
-	struct ql_store *store;	   /* borrowed */
-	struct ql_object_set *set; /* borrowed */
+struct spare_blobs {
+	struct ql_store *store;	      /* borrowed */
+	struct ql_object_set *packed; /* borrowed */
+	struct ql_object_set *tocs;   /* borrowed */
 };
 
 static int spare_by_layer(const void *key, size_t key_len, const void *value,
 			  size_t len, void *arg)
 {
-	struct spare_packed *sp = arg;
+	struct spare_blobs *sb = arg;
 	struct ql_layer_info info;
 
-	if (ql_record_parse_layer(key, key_len, value, len, &info) == 0 &&
-	    !(info.flags & QL_LAYER_GONE))
-		ql_object_set_cut(sp->set, &info.blob);
+	if (ql_record_parse_layer(key, key_len, value, len, &info) < 0)
+		return 0; /* fsck says so */
+	ql_object_set_cut(sb->tocs, &info.blob);
+	if (!(info.flags & QL_LAYER_GONE))
+		ql_object_set_cut(sb->packed, &info.blob);
 	return 0;
 }
 
 static int spare_by_image(const void *key, size_t key_len, const void *value,
 			  size_t len, void *arg)
 {
-	struct spare_packed *sp = arg;
+	struct spare_blobs *sb = arg;
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	_cleanup_(ql_toc_closep) struct ql_toc *toc = NULL;
 	struct ql_toc_blob blob;
 
-	if (sp->set->n == 0 ||
+	if (sb->packed->n == 0 ||
 	    ql_record_parse_image(key, key_len, value, len, &info) < 0 ||
 	    !(info.flags & QL_IMAGE_READY) ||
-	    ql_toc_open_image(sp->store, &info, &toc, NULL) < 0)
+	    ql_toc_open_image(sb->store, &info, &toc, NULL) < 0)
 		return 0;
 	for (uint32_t i = 0; i < ql_toc_blobs(toc); i++)
 		if (ql_toc_blob(toc, i, &blob) == 0)
-			ql_object_set_cut(sp->set, &blob.digest);
+			ql_object_set_cut(sb->packed, &blob.digest);
 	return 0;
 }
 
-int ql_doom_spare_packed(struct ql_store *store, struct ql_txn *txn,
-			 struct ql_doom *doom, struct ql_error *err)
+int ql_doom_spare_blobs(struct ql_store *store, struct ql_txn *txn,
+			struct ql_doom *doom, struct ql_error *err)
 {
-	struct spare_packed sp = { store, &doom->sets[QL_DOOM_PACKED] };
+	struct spare_blobs sb = { store, &doom->sets[QL_DOOM_PACKED],
+				  &doom->sets[QL_DOOM_TOC] };
 	int r;
 
-	if (sp.set->n == 0)
+	if (sb.packed->n == 0 && sb.tocs->n == 0)
 		return 0;
-	r = ql_txn_each(txn, QL_TABLE_LAYERS, spare_by_layer, &sp, err);
+	r = ql_txn_each(txn, QL_TABLE_LAYERS, spare_by_layer, &sb, err);
 	return r < 0 ? r
-		     : ql_txn_each(txn, QL_TABLE_IMAGES, spare_by_image, &sp,
+		     : ql_txn_each(txn, QL_TABLE_IMAGES, spare_by_image, &sb,
 				   err);
 }
 
@@ -343,7 +347,7 @@ static int doom_finish(struct ql_store *store, struct ql_error *err)
 	if (r == 0)
 		r = doom_spare(&left, txn, err);
 	if (r == 0)
-		r = ql_doom_spare_packed(store, txn, &left.doom, err);
+		r = ql_doom_spare_blobs(store, txn, &left.doom, err);
 	/* Anew, for who has looked at the files since: all that stay are
 	 * crossed out, and who records counts this as another eviction. */
 	if (r == 0)

@@ -76,7 +76,7 @@ static int round_txn(struct ql_evict *ev, uint64_t bytes, struct ql_error *err)
 			r = ql_evict_victim(ev, &ev->victims[i], err);
 	}
 	if (r == 0)
-		r = ql_doom_spare_packed(ev->store, ev->kt.txn, &ev->doom, err);
+		r = ql_doom_spare_blobs(ev->store, ev->kt.txn, &ev->doom, err);
 	if (r == 0)
 		r = ql_doom_write(ev->kt.txn, &ev->doom, err);
 	if (r == 0)

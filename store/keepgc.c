@@ -95,7 +95,7 @@ static int gc_layers_txn(struct gc *gc, struct ql_doom *doom,
 		if (gc->map.units[i].n_images == 0)
 			r = gc_orphan(gc, doom, txn, &gc->map.units[i], err);
 	if (r == 0)
-		r = ql_doom_spare_packed(gc->store, txn, doom, err);
+		r = ql_doom_spare_blobs(gc->store, txn, doom, err);
 	if (r == 0)
 		r = ql_doom_write(txn, doom, err);
 	return r < 0 || gc->dry_run ? r : ql_txn_commit(ql_take_ptr(txn), err);

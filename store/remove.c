@@ -305,7 +305,7 @@ static int rmi_commit(struct rmi *rm, const char *name, bool *ret_others,
 	if (r == 0 && !names.others)
 		r = rmi_image(rm, err);
 	if (r == 0 && !names.others)
-		r = ql_doom_spare_packed(rm->store, rm->txn, &rm->doom, err);
+		r = ql_doom_spare_blobs(rm->store, rm->txn, &rm->doom, err);
 	if (r == 0 && !names.others)
 		r = ql_doom_write(rm->txn, &rm->doom, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(rm->txn), err);

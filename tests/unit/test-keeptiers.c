@@ -220,6 +220,65 @@ static void a_frame_of_what_is_not_plain_stays(void **state)
 	is_sound(&lab);
 }
 
+/* ---- packed alone ---- */
+
+static void what_is_packed_goes_with_its_layer(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_keep_stats stats;
+	struct ql_layer_info info;
+	unsigned int seed = 4;
+
+	(void)state;
+	lab_init(&lab);
+	limit(&lab, 64 << 20);
+	lazy_layer(&lab, "layer 4", &seed, 1);
+	tarball_must(lab_build(&lab, "a") == 0);
+	assert_int_equal(
+		ql_keep_access(lab.store, &lab.manifest, "a", 0, &lab.err), 0);
+	info = layer_of(&lab, 4);
+	pack(&lab, 4);
+	assert_int_equal(squeeze(&lab, 4096, &stats), 0);
+	assert_int_equal(stats.units, 1);
+	assert_in_range(stats.freed, BIG, BIG + 65536);
+	assert_int_equal(ql_packed_bytes(lab.store, &info.blob), 0);
+	assert_false(ql_packed_has(lab.store, &info.blob, 0, 1));
+	is_counted(&lab);
+	is_sound(&lab);
+}
+
+/* Two layers of one blob, of which one is held. */
+static void what_another_reads_by_it_stays_packed(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_keep_stats stats;
+	struct ql_layer_info info;
+	struct ql_digest a;
+	unsigned int seed = 7;
+
+	(void)state;
+	lab_init(&lab);
+	limit(&lab, 64 << 20);
+	lazy_layer(&lab, "a blob", &seed, 1);
+	tarball_must(lab_build(&lab, "a") == 0);
+	a = lab.manifest;
+	lab_restart(&lab);
+	lazy_layer(&lab, "b blob", &seed, 1);
+	tarball_must(ql_layer_get(lab.store, &lab.layers[0], &info) == 0);
+	tarball_must(lab_build(&lab, "b") == 0);
+	assert_int_equal(ql_keep_access(lab.store, &a, "a", 0, &lab.err), 0);
+	assert_int_equal(
+		ql_keep_access(lab.store, &lab.manifest, "b", 0, &lab.err), 0);
+	assert_int_equal(ql_image_pin(lab.store, &lab.manifest, true, &lab.err),
+			 0);
+	pack_nth(&lab, &info, 0, seed);
+	assert_int_equal(squeeze(&lab, BIG, &stats), -ENOSPC);
+	assert_int_equal(stats.units, 1);
+	assert_true(ql_packed_has(lab.store, &info.blob, 0, BIG));
+	is_counted(&lab);
+	is_sound(&lab);
+}
+
 /* ---- the whole ---- */
 
 struct plan {
@@ -322,6 +381,8 @@ int main(void)
 		cmocka_unit_test(what_another_needs_plain_stays_plain),
 		cmocka_unit_test(what_is_held_and_plain_loses_its_frames),
 		cmocka_unit_test(a_frame_of_what_is_not_plain_stays),
+		cmocka_unit_test(what_is_packed_goes_with_its_layer),
+		cmocka_unit_test(what_another_reads_by_it_stays_packed),
 		cmocka_unit_test(
 			a_plan_and_an_eviction_demote_punch_and_drop_in_turn),
 		cmocka_unit_test(
