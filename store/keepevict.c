@@ -201,17 +201,26 @@ static int make_room(struct ql_evict *ev, uint64_t bytes, bool last,
 	return r;
 }
 
+static void stats_add(struct ql_keep_stats *sum, const struct ql_keep_stats *st)
+{
+	sum->freed += st->freed;
+	sum->demoted += st->demoted;
+	sum->punched += st->punched;
+	sum->objects += st->objects;
+	sum->units += st->units;
+	sum->images += st->images;
+}
+
 static int make_room_locked(struct ql_store *store, uint64_t bytes, bool last,
 			    struct ql_keep_stats *stats, struct ql_error *err)
 {
-	_cleanup_(evict_release) struct ql_evict ev = { .store = store,
-							.stats = *stats };
+	_cleanup_(evict_release) struct ql_evict ev = { .store = store };
 	_cleanup_close_ int lock = -1;
 	int r = ql_keep_lock(store, true, &lock, err);
 
 	if (r == 0)
 		r = make_room(&ev, bytes, last, err);
-	*stats = ev.stats;
+	stats_add(stats, &ev.stats);
 	return r;
 }
 

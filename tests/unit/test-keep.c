@@ -79,6 +79,20 @@ static void a_stack_goes_from_its_top(void **state)
 	is_sound(&lab);
 }
 
+/* Not every object is to come back for more. */
+static void a_little_more_goes_than_lacks(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_keep_stats stats;
+	struct ql_digest m[3];
+
+	(void)state;
+	two_and_one(&lab, m);
+	limit(&lab, 256 << 20);
+	assert_int_equal(squeeze(&lab, 4096, &stats), 0);
+	assert_in_range(stats.freed, 2 * BIG, 2 * BIG + 65536);
+}
+
 static void what_nothing_is_left_of_is_removed(void **state)
 {
 	_cleanup_lab_ struct lab lab;
@@ -286,6 +300,51 @@ static void what_is_held_stays(void **state)
 	assert_int_equal(squeeze(&lab, BIG / 2, &stats), 0);
 	assert_false(is_here(&lab, 4));
 	is_sound(&lab);
+}
+
+struct let_go {
+	struct ql_tree *tree; /* owned */
+	int asked;
+};
+
+static bool let_go(void *arg)
+{
+	struct let_go *lg = arg;
+
+	lg->asked++;
+	ql_tree_close(ql_take_ptr(lg->tree));
+	return true;
+}
+
+/* Before anybody is refused. */
+static void who_holds_for_nobody_is_asked_to_let_go(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct let_go lg = { 0 };
+	struct ql_keep_status status;
+	struct ql_keep_stats stats;
+	struct ql_digest m[3];
+
+	(void)state;
+	two_and_one(&lab, m);
+	assert_int_equal(
+		ql_tree_open_image(lab.store, &m[2], &lg.tree, &lab.err), 0);
+	ql_keep_relief(lab.store, let_go, &lg);
+	assert_int_equal(squeeze(&lab, 2 * BIG, &stats), 0);
+	assert_int_equal(lg.asked, 0);
+	assert_true(is_here(&lab, 4));
+	assert_int_equal(squeeze(&lab, 2 * BIG - 16384, &stats), 0);
+	assert_int_equal(lg.asked, 1);
+	assert_false(is_here(&lab, 4));
+	/* Nobody was refused, then. */
+	assert_int_equal(ql_keep_status(lab.store, &status, &lab.err), 0);
+	assert_int_equal(status.refused, 0);
+	is_sound(&lab);
+	assert_int_equal(squeeze(&lab, BIG, &stats), -ENOSPC);
+	assert_int_equal(lg.asked, 2);
+	assert_int_equal(ql_keep_status(lab.store, &status, &lab.err), 0);
+	assert_int_equal(status.refused, 1);
+	ql_keep_relief(lab.store, NULL, NULL);
 }
 
 /* A pull counts on it, or it is shown alone. */
@@ -594,6 +653,30 @@ static void intents_are_finished(void **state)
 	is_sound(&lab);
 }
 
+/* By the next one that opens the store, whatever for. */
+static void intents_are_finished_by_an_open(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_doom doom = { 0 };
+	struct ql_digest five = noise_digest(5);
+	struct ql_txn *txn;
+
+	(void)state;
+	lab_init(&lab);
+	come(&lab, 5);
+	tarball_must(ql_object_set_add(&doom.sets[QL_DOOM_OBJECT], &five, 0) ==
+		     0);
+	tarball_must(ql_txn_begin(lab.store->catalog, true, &txn, NULL) == 0);
+	tarball_must(ql_doom_write(txn, &doom, NULL) == 0);
+	tarball_must(ql_txn_commit(txn, NULL) == 0);
+	ql_doom_release(&doom);
+	reopen(&lab);
+	assert_false(ql_object_exists(lab.store, &five));
+	tarball_must(ql_txn_begin(lab.store->catalog, false, &txn, NULL) == 0);
+	assert_false(ql_doom_pending(txn));
+	ql_txn_abort(txn);
+}
+
 /* A layer that came while what it counts on went is lazy, or comes again. */
 static void a_record_counts_on_nothing_that_goes(void **state)
 {
@@ -633,12 +716,14 @@ int main(void)
 		cmocka_unit_test(without_need_nothing_goes),
 		cmocka_unit_test(a_leaf_goes_before_its_base),
 		cmocka_unit_test(a_stack_goes_from_its_top),
+		cmocka_unit_test(a_little_more_goes_than_lacks),
 		cmocka_unit_test(what_nothing_is_left_of_is_removed),
 		cmocka_unit_test(what_is_gone_comes_back_by_an_open),
 		cmocka_unit_test(shared_objects_stay),
 		cmocka_unit_test(what_is_gone_is_not_whole_by_others),
 		cmocka_unit_test(a_part_of_a_file_goes_with_its_layer),
 		cmocka_unit_test(what_is_held_stays),
+		cmocka_unit_test(who_holds_for_nobody_is_asked_to_let_go),
 		cmocka_unit_test(a_layer_that_is_held_stays),
 		cmocka_unit_test(
 			a_layer_of_no_image_stays_while_it_may_come_to_one),
@@ -647,6 +732,7 @@ int main(void)
 		cmocka_unit_test(decisions_survive_a_restart),
 		cmocka_unit_test(damaged_state_begins_anew),
 		cmocka_unit_test(intents_are_finished),
+		cmocka_unit_test(intents_are_finished_by_an_open),
 		cmocka_unit_test(a_record_counts_on_nothing_that_goes),
 	};
 
