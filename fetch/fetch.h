@@ -216,10 +216,14 @@ bool ql_fill_lacks(struct ql_store *store, const struct ql_image_info *info);
  * -EIO: something could not be had in time. */
 int ql_fill_all(struct ql_store *store, const struct ql_image_info *info,
 		const struct ql_fill_options *options, struct ql_error *err);
-/* The same for one object. */
+/* Not 0: stop. */
+typedef int ql_fill_bytes_fn(const void *data, size_t len, void *arg);
+/* The same for one object.  1: the budget has no room for it, and fn was given
+ * its bytes instead, from its start to its end. */
 int ql_fill_object(struct ql_store *store, const struct ql_image_info *info,
 		   const struct ql_digest *object,
-		   const struct ql_fill_options *options, struct ql_error *err);
+		   const struct ql_fill_options *options, ql_fill_bytes_fn *fn,
+		   void *arg, struct ql_error *err);
 /* The same for what a trace names.  *ret_missing: its items that name no file
  * of the image. */
 int ql_fill_trace(struct ql_store *store, const struct ql_image_info *info,
@@ -248,7 +252,12 @@ struct ql_fill_waiter {
 	uint64_t offset, len;
 	/* Called once, from any thread: 0, or a negative errno. */
 	void (*done)(struct ql_fill_waiter *w, int error);
+	/* Bytes of its own will do, where the budget has no room for a file:
+	 * see ql_fill_taken(). */
+	bool takes;
 	/* The filler's: */
+	char *loose;	       /* owned; those bytes */
+	struct ql_extents got; /* owned; where they are in the file */
 	struct ql_fill_file *file;
 	uint64_t deadline; /* ns */
 	int error;
@@ -267,6 +276,16 @@ void ql_fill_hurry(struct ql_filler *filler, struct ql_fill_waiter *w,
 		   int error);
 /* The file to read from where a wait ended well (borrowed). */
 int ql_fill_fd(struct ql_filler *filler, struct ql_fill_file *file);
+/*
+ * After a wait that ended well: *ret_data (the waiter's, while it lasts) is
+ * what was waited for, as far as the file goes, where not all of that is in a
+ * file; else NULL, and ql_fill_fd() has it.  A negative errno: it cannot be
+ * read.
+ */
+int ql_fill_taken(struct ql_filler *filler, struct ql_fill_waiter *w,
+		  const char **ret_data, size_t *ret_len);
+/* Frees what a waiter got.  Who waits with `takes` calls it at the end. */
+void ql_fill_waiter_release(struct ql_fill_waiter *w);
 /* Asks for a part that is likely to be needed. */
 void ql_fill_prefetch(struct ql_filler *filler, struct ql_fill_file *file,
 		      uint64_t offset, uint64_t len);

@@ -8,8 +8,9 @@
  * them (filldecode.c), cuts what comes out into chunks and puts each, once
  * verified, where it belongs (fillsink.c); of a chunk that another run has the
  * rest of, a piece is kept (fillpiece.c).  Where there is a budget, what nobody
- * waits for stays as it came (fillpack.c).  What has come is made durable and
- * named in batches (fillsettle.c).
+ * waits for stays as it came (fillpack.c), and what there is no room for is
+ * given to those who wait for it (fillloose.c).  What has come is made durable
+ * and named in batches (fillsettle.c).
  *
  * Locks: struct ql_filler has one, which protects everything that is not said
  * to belong to one thread.  It is held for look-ups, never while bytes are
@@ -156,10 +157,13 @@ struct ql_filler {
 	struct ql_fill_spool *spools;	 /* owned */
 	struct ql_fill_piece *pieces;	 /* owned; newest first */
 	size_t n_pieces, piece_bytes;
+	struct ql_fill_loose *loose; /* owned; newest first */
 	struct ql_fill_stats stats;
 	struct ql_error last_error;
 	uint64_t full_since; /* ns: no room on disk, and no chunk came since; 0:
 			      * there is */
+	uint64_t full_until; /* ns: nobody makes room for a chunk before then */
+	struct ql_error full_error; /* why there was none */
 	/* Contents that came whole, chunk by chunk, and were not what they are
 	 * named by: for a while they are not fetched again. */
 	struct ql_fill_bad {
@@ -316,10 +320,11 @@ uint64_t ql_fill_sink_bad(const struct ql_fill_sink *sink);
 /* ... and what of it may be wrong: the chunk. */
 void ql_fill_sink_doubt(const struct ql_fill_sink *sink, uint64_t *ret_from,
 			uint64_t *ret_to);
-/* From now on chunks are verified, and are not written but where somebody waits
- * for them (or, of a prefetch, has the file open). */
-void ql_fill_sink_pack(struct ql_fill_sink *sink,
-		       enum ql_fill_priority priority);
+/* For whom it is (somebody who waits, if that is not said).  packs: chunks are
+ * verified, and are not written but where somebody waits for them (or, of a
+ * prefetch, has the file open). */
+void ql_fill_sink_set(struct ql_fill_sink *sink, enum ql_fill_priority priority,
+		      bool packs);
 /* The raw places of those that were missing and are right (borrowed), and how
  * many that are. */
 const struct ql_extents *ql_fill_sink_kept(const struct ql_fill_sink *sink,
@@ -387,6 +392,45 @@ void ql_fill_pieces_drop(struct ql_filler *f, const struct ql_fill_toc *toc);
 int ql_fill_chunk_ask(struct ql_filler *f, struct ql_fill_toc *toc,
 		      const struct ql_toc_chunk *chunk,
 		      enum ql_fill_priority priority);
+
+/* ---- fillloose.c: what there is no room for ---- */
+
+struct ql_fill_loose {
+	struct ql_fill_loose *next;
+	const struct ql_fill_file *file; /* borrowed; drops them when it goes */
+	uint64_t offset;		 /* in the file */
+	size_t len;
+	char data[]; /* verified */
+};
+/* All under the lock.  Whether something of [offset, offset + len) that it
+ * waits for is neither in the file nor with the waiter itself. */
+bool ql_fill_waiter_lacks(const struct ql_fill_waiter *w, uint64_t offset,
+			  uint64_t len);
+/* Whether it may get bytes of its own. */
+bool ql_fill_waiter_takes(const struct ql_filler *f,
+			  const struct ql_fill_waiter *w);
+/* Asks for what it lacks. */
+int ql_fill_waiter_want(struct ql_filler *f, struct ql_fill_waiter *w);
+/* Whether room is to be made for a chunk of a file.  Where there was none a
+ * moment ago (err: why), nobody looks at all of the store again for one that
+ * passes by, or for whom bytes will do. */
+bool ql_fill_makes_room(const struct ql_filler *f,
+			const struct ql_fill_file *file, uint64_t offset,
+			uint64_t len, struct ql_error *err);
+/* To hold a chunk (its place in the file) in memory, or max bytes of it that
+ * somebody waits for.  NULL: nobody takes it so, or there is no memory. */
+struct ql_fill_loose *ql_fill_loose_new(const struct ql_filler *f,
+					const struct ql_fill_file *file,
+					uint64_t offset, uint64_t len,
+					size_t max);
+/* Without the lock, before it is given: those of the bytes that it holds. */
+void ql_fill_loose_write(struct ql_fill_loose *loose, uint64_t offset,
+			 const char *data, size_t len);
+/* Gives those who wait what is in it (taken), and remembers it. */
+void ql_fill_loose_give(struct ql_filler *f, struct ql_fill_loose *loose);
+/* Gives w what is remembered of its file. */
+void ql_fill_loose_look(struct ql_filler *f, struct ql_fill_waiter *w);
+void ql_fill_loose_drop(struct ql_filler *f, const struct ql_fill_file *file);
 
 /* ---- filldecode.c ---- */
 

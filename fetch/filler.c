@@ -91,8 +91,8 @@ static int way_open(struct ql_filler *f, const struct ql_fill_run *run,
 				     err);
 	if (r == 0)
 		r = ql_fill_sink_new(f, run->toc, &w->sink, err);
-	if (r == 0 && run->packs)
-		ql_fill_sink_pack(w->sink, run->priority);
+	if (r == 0)
+		ql_fill_sink_set(w->sink, run->priority, run->packs);
 	return r;
 }
 
@@ -339,12 +339,12 @@ static bool next_run(struct ql_filler *f, struct ql_fill_run *ret_run)
 	return ql_fill_queue_take(&f->queue, QL_FILL_BACKGROUND, most, ret_run);
 }
 
-/* Under the lock: who waits asks again: the run may have brought it packed. */
+/* Under the lock: who waits asks again: the run may have brought it packed, or
+ * had no room for what he came too late for. */
 static void ask_again(struct ql_filler *f)
 {
 	for (struct ql_fill_waiter *w = f->waiters; w; w = w->next)
-		(void)ql_fill_file_want(f, w->file, w->offset, w->len,
-					QL_FILL_DEMAND);
+		(void)ql_fill_waiter_want(f, w);
 }
 
 static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
@@ -368,7 +368,7 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	if (priority != QL_FILL_BACKGROUND)
 		f->quiet_from = ql_now_ns() + QUIET_MS * 1000000ULL;
 	list = run_end(f, run, r);
-	if (run->packs)
+	if (run->packs || f->full_since > 0)
 		ask_again(f);
 	run->toc->refs--;
 	ql_fill_spools_sweep(f);

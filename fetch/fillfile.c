@@ -166,6 +166,7 @@ void ql_fill_file_put(struct ql_filler *f, struct ql_fill_file *file)
 	for (unsigned int i = 0; i < file->n_places; i++)
 		file->places[i].toc->refs--;
 	file_space_end(f, file);
+	ql_fill_loose_drop(f, file);
 	ql_extents_release(&file->have);
 	free(file);
 }
@@ -387,7 +388,7 @@ bool ql_fill_file_waits_for(const struct ql_fill_waiter *w,
 		return false;
 	for (uint32_t i = chunk_from(place, w->offset);
 	     place_chunk(place, i, w->offset + w->len, &chunk) == 0; i++) {
-		if (!ql_fill_file_has(w->file, chunk.offset, chunk.len) &&
+		if (ql_fill_waiter_lacks(w, chunk.offset, chunk.len) &&
 		    ql_toc_span_at(run->toc->toc, chunk.raw, &first) == 0 &&
 		    ql_toc_span_at(run->toc->toc, chunk.raw + chunk.len - 1,
 				   &last) == 0 &&
@@ -442,7 +443,7 @@ static bool waiter_is_ready(struct ql_fill_waiter *w, int *ret_error, void *arg)
 
 	*ret_error = 0;
 	return (!file || w->file == file) &&
-	       ql_fill_file_has(w->file, w->offset, w->len);
+	       !ql_fill_waiter_lacks(w, 0, UINT64_MAX);
 }
 
 struct ql_fill_waiter *ql_fill_waiters_ready(struct ql_filler *f,
@@ -467,16 +468,17 @@ int ql_fill_wait(struct ql_filler *filler, struct ql_fill_file *file,
 	int r;
 
 	(void)pthread_mutex_lock(&filler->lock);
-	if (ql_fill_file_has(file, w->offset, w->len)) {
+	w->file = file;
+	if (!ql_fill_file_has(file, w->offset, w->len))
+		ql_fill_loose_look(filler, w);
+	if (!ql_fill_waiter_lacks(w, 0, UINT64_MAX)) {
 		(void)pthread_mutex_unlock(&filler->lock);
 		return 0;
 	}
 	r = filler->stop ? -ECANCELED : 0;
 	if (r == 0)
-		r = ql_fill_file_want(filler, file, w->offset, w->len,
-				      QL_FILL_DEMAND);
+		r = ql_fill_waiter_want(filler, w);
 	if (r == 0) {
-		w->file = file;
 		/* It may have been interrupted before it waits. */
 		if (w->error == 0) {
 			w->error = -ETIMEDOUT;

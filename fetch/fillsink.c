@@ -20,6 +20,7 @@
 
 /* A larger chunk waits in a scratch file, and leaves no pieces. */
 enum { BUFFER_MAX = 4 << 20, CHUNK_EDGES = 2 * 4096 };
+#define FULL_NS 500000000ULL /* without room, before it is made again */
 
 struct ql_fill_sink {
 	struct ql_filler *f;	  /* borrowed */
@@ -47,7 +48,10 @@ struct ql_fill_sink {
 	uint64_t taken;		   /* of disk: for fd */
 	int scratch;		   /* owned; or -1 */
 	uint64_t scratch_taken;	   /* of disk */
-	char *buf;		   /* owned */
+	/* Owned; where there is no room it goes there, or that part of it for
+	 * which somebody waits. */
+	struct ql_fill_loose *loose;
+	char *buf; /* owned */
 	size_t cap;
 };
 
@@ -80,6 +84,8 @@ static void chunk_drop(struct ql_fill_sink *s)
 		(void)close(s->scratch);
 	ql_space_done(s->f->store, s->taken + s->scratch_taken, 0);
 	s->taken = s->scratch_taken = 0;
+	free(s->loose);
+	s->loose = NULL;
 	s->fd = -1;
 	s->scratch = -1;
 	s->single = false;
@@ -215,17 +221,16 @@ static int chunk_lookup(struct ql_fill_sink *s, struct ql_error *err)
 static bool waits_for_chunk(struct ql_fill_waiter *w, int *ret_error, void *arg)
 {
 	const struct ql_fill_sink *s = arg;
-	uint64_t start = s->chunk.offset, end = start + s->chunk.len;
 
 	*ret_error = -ENOSPC;
-	return w->file == s->file && w->offset < end &&
-	       (w->offset >= start || w->len > start - w->offset) &&
-	       !ql_fill_file_has(w->file, w->offset, w->len);
+	return w->file == s->file &&
+	       ql_fill_waiter_lacks(w, s->chunk.offset, s->chunk.len) &&
+	       (!s->loose || !ql_fill_waiter_takes(s->f, w));
 }
 
-/* There is none: who waits for this chunk is told, and it passes by; those who
- * wait for others of the run are not to fail for it.  Where nobody waits at all
- * the run ends. */
+/* There is none: who waits for this chunk gets its bytes without it, or is
+ * told, and it passes by; those who wait for others of the run are not to fail
+ * for it.  Where nobody waits at all, nor did, the run ends. */
 static int chunk_no_room(struct ql_fill_sink *s, struct ql_error *err)
 {
 	struct ql_filler *f = s->f;
@@ -235,25 +240,53 @@ static int chunk_no_room(struct ql_fill_sink *s, struct ql_error *err)
 	(void)pthread_mutex_lock(&f->lock);
 	if (f->full_since == 0)
 		f->full_since = ql_now_ns();
-	passes = f->waiters != NULL;
+	/* What was asked for has come, and the run has not failed. */
+	passes = f->waiters || (s->priority == QL_FILL_DEMAND &&
+				ql_space_is_limited(f->store));
+	if (passes)
+		s->loose = ql_fill_loose_new(f, s->file, s->chunk.offset,
+					     s->chunk.len, BUFFER_MAX);
 	list = ql_fill_waiters_take(f, waits_for_chunk, s);
-	if (passes) {
+	if (passes)
 		f->last_error = *err;
+	if (passes && !s->loose)
 		chunk_pass(s);
-	}
 	(void)pthread_mutex_unlock(&f->lock);
 	ql_fill_waiters_tell(list);
 	return passes ? 0 : -ENOSPC;
 }
 
 /* Room is made outside of the filler's lock. */
+static int room_take(struct ql_fill_sink *s, uint64_t bytes,
+		     struct ql_error *err)
+{
+	bool again;
+	int r;
+
+	(void)pthread_mutex_lock(&s->f->lock);
+	again = ql_fill_makes_room(s->f, s->file, s->chunk.offset, s->chunk.len,
+				   err);
+	(void)pthread_mutex_unlock(&s->f->lock);
+	if (!again)
+		return ql_space_try(s->f->store, bytes) ? 0 : -ENOSPC;
+	r = ql_space_take(s->f->store, bytes, err);
+	if (r == -ENOSPC) {
+		(void)pthread_mutex_lock(&s->f->lock);
+		s->f->full_until = ql_now_ns() + FULL_NS;
+		(void)ql_error_set(&s->f->full_error, r, "%s",
+				   err ? err->text : "no space left");
+		(void)pthread_mutex_unlock(&s->f->lock);
+	}
+	return r;
+}
+
 static int chunk_take(struct ql_fill_sink *s, struct ql_error *err)
 {
 	uint64_t len = ql_space_blocks(s->chunk.len);
 	/* It may begin and end within a block. */
 	uint64_t taken = s->single ? len : len + CHUNK_EDGES;
 	uint64_t scratch = !s->single && s->chunk.len > BUFFER_MAX ? len : 0;
-	int r = ql_space_take(s->f->store, taken + scratch, err);
+	int r = room_take(s, taken + scratch, err);
 
 	if (r < 0)
 		return r == -ENOSPC ? chunk_no_room(s, err) : r;
@@ -295,7 +328,7 @@ static int chunk_open(struct ql_fill_sink *s, struct ql_error *err)
 	if (!s->single && s->fd < 0)
 		return ql_error_set(err, -EIO, "no file");
 	r = chunk_take(s, err);
-	if (r < 0 || !s->file)
+	if (r < 0 || !s->file || s->loose)
 		return r;
 	return s->single ? ql_object_scratch(s->f->store, &s->file->digest,
 					     &s->fd, err)
@@ -367,7 +400,7 @@ static int chunk_keep(struct ql_fill_sink *s, struct ql_error *err)
 }
 
 /* ... and count from now on. */
-static int chunk_accept(struct ql_fill_sink *s)
+static int chunk_count(struct ql_fill_sink *s)
 {
 	struct ql_filler *f = s->f;
 	struct ql_fill_file *file = s->file;
@@ -395,6 +428,26 @@ static int chunk_accept(struct ql_fill_sink *s)
 	(void)pthread_mutex_unlock(&f->lock);
 	ql_fill_waiters_tell(list);
 	return r < 0 ? -ENOMEM : 0;
+}
+
+static int chunk_accept(struct ql_fill_sink *s, struct ql_error *err)
+{
+	int r = chunk_keep(s, err);
+
+	return r == 0 && chunk_count(s) < 0 ? ql_error_nomem(err) : r;
+}
+
+/* Its bytes are right, and there is no room for them. */
+static void chunk_give(struct ql_fill_sink *s)
+{
+	struct ql_filler *f = s->f;
+	struct ql_fill_waiter *list;
+
+	(void)pthread_mutex_lock(&f->lock);
+	ql_fill_loose_give(f, ql_take_ptr(s->loose));
+	list = ql_fill_waiters_ready(f, s->file);
+	(void)pthread_mutex_unlock(&f->lock);
+	ql_fill_waiters_tell(list);
 }
 
 /* What the chunk must be: nobody hashes what is whole with one again. */
@@ -428,7 +481,9 @@ static int part_take(const struct ql_fill_sink *s, struct ql_fill_piece *p,
 	size_t n = s->done - s->first;
 	ssize_t got = (ssize_t)n;
 
-	if (s->single)
+	if (s->loose)
+		memcpy(p->data + s->first, s->loose->data + s->first, n);
+	else if (s->single)
 		got = ql_pread_full(s->fd, p->data + s->first, n, s->first);
 	else
 		memcpy(p->data + s->first, s->buf + s->first, n);
@@ -474,11 +529,16 @@ static int part_whole(struct ql_fill_sink *s, const struct ql_fill_piece *p,
 		return ql_error_nomem(err);
 	if (!ql_digest_equal(&d, chunk_digest(s)))
 		return chunk_refuse(s, true, err);
+	if (s->loose) {
+		memcpy(s->loose->data, p->data, p->len);
+		chunk_give(s);
+		return 0;
+	}
 	if (!s->single)
 		chunk_charge(s);
 	r = write_at(s, s->fd, p->data, p->len, s->single ? 0 : s->chunk.offset,
 		     err);
-	if (r == 0 && chunk_accept(s) < 0)
+	if (r == 0 && chunk_count(s) < 0)
 		r = ql_error_nomem(err);
 	return r;
 }
@@ -525,7 +585,7 @@ static int chunk_weighed(struct ql_fill_sink *s, struct ql_error *err)
 static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 {
 	struct ql_digest d;
-	int r;
+	int r = 0;
 
 	if (s->weighed)
 		return chunk_weighed(s, err);
@@ -539,10 +599,12 @@ static int chunk_end(struct ql_fill_sink *s, struct ql_error *err)
 		return r;
 	}
 	ql_hasher_final(s->hasher, &d);
-	r = ql_digest_equal(&d, chunk_digest(s)) ? chunk_keep(s, err)
-						 : chunk_refuse(s, false, err);
-	if (r == 0 && chunk_accept(s) < 0)
-		r = ql_error_nomem(err);
+	if (!ql_digest_equal(&d, chunk_digest(s)))
+		r = chunk_refuse(s, false, err);
+	else if (s->loose)
+		chunk_give(s);
+	else
+		r = chunk_accept(s, err);
 	chunk_drop(s);
 	return r;
 }
@@ -556,6 +618,11 @@ static int chunk_write(struct ql_fill_sink *s, const char *data, size_t len,
 		ql_hasher_update(s->hasher, data, len);
 	if (s->weighed)
 		return 0;
+	if (s->loose) {
+		ql_fill_loose_write(s->loose, s->chunk.offset + s->done, data,
+				    len);
+		return 0;
+	}
 	if (s->single)
 		return write_at(s, s->fd, data, len, s->done, err);
 	if (s->scratch >= 0)
@@ -679,11 +746,11 @@ void ql_fill_sink_doubt(const struct ql_fill_sink *sink, uint64_t *ret_from,
 	*ret_to = chunk ? sink->chunk.raw + sink->chunk.len : sink->raw + 1;
 }
 
-void ql_fill_sink_pack(struct ql_fill_sink *sink,
-		       enum ql_fill_priority priority)
+void ql_fill_sink_set(struct ql_fill_sink *sink, enum ql_fill_priority priority,
+		      bool packs)
 {
-	sink->packs = true;
 	sink->priority = priority;
+	sink->packs = packs;
 }
 
 const struct ql_extents *ql_fill_sink_kept(const struct ql_fill_sink *sink,

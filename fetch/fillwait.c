@@ -7,8 +7,9 @@
 
 #include <errno.h>
 
-#define FULL_NS 2000000000ULL /* without room, before a wait for all ends */
-#define LOOK_NS 200000000ULL  /* how often a wait for all looks around */
+#define FULL_NS 2000000000ULL  /* without room, before a wait for all ends */
+#define LOOK_NS 200000000ULL   /* how often a wait for all looks around */
+#define GIVE_PIECE (1UL << 20) /* bytes that are read at once */
 
 bool ql_fill_needed(struct ql_store *store, const struct ql_image_info *info)
 {
@@ -50,6 +51,22 @@ static void blocking_done(struct ql_fill_waiter *w, int error)
 	(void)pthread_mutex_unlock(&b->lock);
 }
 
+/* Waits; b stays until what it got was taken. */
+static int blocking_wait(struct ql_filler *f, struct ql_fill_file *file,
+			 struct blocking *b)
+{
+	int r = ql_fill_wait(f, file, &b->w);
+
+	if (r != -EINPROGRESS)
+		return r;
+	(void)pthread_mutex_lock(&b->lock);
+	while (!b->done)
+		(void)pthread_cond_wait(&b->cond, &b->lock);
+	r = b->error;
+	(void)pthread_mutex_unlock(&b->lock);
+	return r;
+}
+
 int ql_fill_await(struct ql_filler *f, struct ql_fill_file *file,
 		  uint64_t offset, uint64_t len)
 {
@@ -58,20 +75,53 @@ int ql_fill_await(struct ql_filler *f, struct ql_fill_file *file,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.cond = PTHREAD_COND_INITIALIZER,
 	};
-	int r = ql_fill_wait(f, file, &b.w);
 
-	if (r != -EINPROGRESS)
-		return r;
-	(void)pthread_mutex_lock(&b.lock);
-	while (!b.done)
-		(void)pthread_cond_wait(&b.cond, &b.lock);
-	r = b.error;
-	(void)pthread_mutex_unlock(&b.lock);
+	return blocking_wait(f, file, &b);
+}
+
+/* A part of a file, which may stand nowhere. */
+static int piece_give(struct ql_filler *f, struct ql_fill_file *file,
+		      uint64_t offset, size_t len, ql_fill_bytes_fn *fn,
+		      void *arg)
+{
+	struct blocking b = {
+		.w = { .offset = offset,
+		       .len = len,
+		       .done = blocking_done,
+		       .takes = true },
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.cond = PTHREAD_COND_INITIALIZER,
+	};
+	_cleanup_free_ char *buf = malloc(len);
+	const char *data = NULL;
+	ssize_t n = 0;
+	int r = buf ? blocking_wait(f, file, &b) : -ENOMEM;
+
+	if (r == 0)
+		r = ql_fill_taken(f, &b.w, &data, &len);
+	if (r == 0 && !data) {
+		n = ql_pread_full(ql_fill_fd(f, file), buf, b.w.len, offset);
+		r = n < 0 ? (int)n : 0;
+	}
+	if (r == 0)
+		r = fn(data ? data : buf, data ? len : (size_t)n, arg);
+	ql_fill_waiter_release(&b.w);
 	return r;
 }
 
+static int object_give(struct ql_fill_image *image, struct ql_fill_file *file,
+		       ql_fill_bytes_fn *fn, void *arg)
+{
+	int r = 0;
+
+	for (uint64_t at = 0; at < file->size && r == 0; at += GIVE_PIECE)
+		r = piece_give(image->filler, file, at, GIVE_PIECE, fn, arg);
+	return r < 0 ? r : 1;
+}
+
 static int object_fill(struct ql_fill_image *image,
-		       const struct ql_digest *object, struct ql_error *err)
+		       const struct ql_digest *object, ql_fill_bytes_fn *fn,
+		       void *arg, struct ql_error *err)
 {
 	char digest[QL_DIGEST_TEXT + 1];
 	struct ql_fill_file *file;
@@ -87,17 +137,20 @@ static int object_fill(struct ql_fill_image *image,
 	if (r < 0)
 		return r;
 	r = ql_fill_await(image->filler, file, 0, UINT64_MAX);
+	if (r == -ENOSPC && ql_space_is_limited(image->filler->store))
+		r = object_give(image, file, fn, arg);
 	ql_fill_close(image->filler, file);
 	if (r < 0)
 		return ql_error_set(err, -EIO, "%s could not be fetched: %s",
 				    ql_digest_text(object, digest),
 				    ql_filler_last_error(image->filler));
-	return ql_fill_flush(image->filler, err);
+	return r > 0 ? r : ql_fill_flush(image->filler, err);
 }
 
 int ql_fill_object(struct ql_store *store, const struct ql_image_info *info,
 		   const struct ql_digest *object,
-		   const struct ql_fill_options *options, struct ql_error *err)
+		   const struct ql_fill_options *options, ql_fill_bytes_fn *fn,
+		   void *arg, struct ql_error *err)
 {
 	_cleanup_(ql_filler_freep) struct ql_filler *f = NULL;
 	struct ql_fill_image *image = NULL;
@@ -106,7 +159,7 @@ int ql_fill_object(struct ql_store *store, const struct ql_image_info *info,
 	if (r == 0)
 		r = ql_fill_image_open(f, info, &image, err);
 	if (r == 0)
-		r = object_fill(image, object, err);
+		r = object_fill(image, object, fn, arg, err);
 	ql_fill_image_close(image);
 	return r;
 }

@@ -258,14 +258,24 @@ struct read_wait {
 	off_t off;
 };
 
-static void read_reply(struct ql_fs *fs, fuse_req_t req,
-		       struct ql_fill_file *file, size_t size, off_t off,
+/* Takes rw. */
+static void read_reply(struct read_wait *rw, struct ql_fill_file *file,
 		       int error)
 {
+	const char *data = NULL;
+	size_t len = 0;
+
 	if (error == 0)
-		reply_from(req, ql_fill_fd(fs->filler, file), size, off);
+		error = ql_fill_taken(rw->fs->filler, &rw->w, &data, &len);
+	if (error < 0)
+		(void)fuse_reply_err(rw->req, error == -EINTR ? EINTR : EIO);
+	else if (data)
+		(void)fuse_reply_buf(rw->req, data, len);
 	else
-		(void)fuse_reply_err(req, error == -EINTR ? EINTR : EIO);
+		reply_from(rw->req, ql_fill_fd(rw->fs->filler, file), rw->size,
+			   rw->off);
+	ql_fill_waiter_release(&rw->w);
+	free(rw);
 }
 
 static void read_done(struct ql_fill_waiter *w, int error)
@@ -274,8 +284,7 @@ static void read_done(struct ql_fill_waiter *w, int error)
 
 	/* After it no interruption is told any more, nor being told. */
 	fuse_req_interrupt_func(rw->req, NULL, NULL);
-	read_reply(rw->fs, rw->req, w->file, rw->size, rw->off, error);
-	free(rw);
+	read_reply(rw, w->file, error);
 }
 
 /* The reader was killed, or had another signal. */
@@ -299,7 +308,8 @@ static void read_fill(struct ql_fs *fs, fuse_req_t req,
 	}
 	*rw = (struct read_wait){ .w = { .offset = (uint64_t)off,
 					 .len = size,
-					 .done = read_done },
+					 .done = read_done,
+					 .takes = true },
 				  .fs = fs,
 				  .req = req,
 				  .size = size,
@@ -312,8 +322,7 @@ static void read_fill(struct ql_fs *fs, fuse_req_t req,
 			return;
 		fuse_req_interrupt_func(req, NULL, NULL);
 	}
-	read_reply(fs, req, file, size, off, r);
-	free(rw);
+	read_reply(rw, file, r);
 }
 
 static void record(struct ql_fs *fs, fuse_ino_t ino, size_t size, off_t off)

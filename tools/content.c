@@ -7,10 +7,11 @@
 
 enum { CONTENT_PIECE = 256 << 10 };
 
-/* Brings it here, where it is to be had. */
+/* Brings it here, where it is to be had.  1: fn was given it instead. */
 static int content_fetch(const struct ql_cli *cli, const struct ql_store *store,
 			 const struct ql_digest *manifest,
-			 const struct ql_digest *object, struct ql_error *err)
+			 const struct ql_digest *object, ql_content_fn *fn,
+			 void *arg, struct ql_error *err)
 {
 	const struct ql_fill_options fill = { .plain_http = cli->plain_http,
 					      .config_dir = cli->config_dir };
@@ -23,7 +24,7 @@ static int content_fetch(const struct ql_cli *cli, const struct ql_store *store,
 	r = ql_image_get(own, manifest, &info);
 	if (r < 0)
 		return ql_error_errno(err, r, "image");
-	return ql_fill_object(own, &info, object, &fill, err);
+	return ql_fill_object(own, &info, object, &fill, fn, arg, err);
 }
 
 static int content_object(const struct ql_cli *cli,
@@ -38,7 +39,9 @@ static int content_object(const struct ql_cli *cli,
 	int r = 0;
 
 	if (!ql_object_here(store, digest))
-		r = content_fetch(cli, store, manifest, digest, err);
+		r = content_fetch(cli, store, manifest, digest, fn, arg, err);
+	if (r > 0)
+		return 0;
 	if (r == 0)
 		r = ql_object_open(store, digest, &fd, err);
 	if (r < 0)
