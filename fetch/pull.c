@@ -135,6 +135,10 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 	int r = -ENOENT;
 
 	tables.lazy = options->lazy || pull_packs(store, options);
+	/* What is wanted whole comes in pull_missing(), by a filler of its own.
+	 */
+	if (!options->lazy)
+		tables.filler = NULL;
 	if (tables.lazy && !options->no_start)
 		r = ql_start_pull(store, src, ref, &tables, resolved, ret_spool,
 				  result, err);
@@ -298,7 +302,8 @@ static int pull_run(struct ql_store *store, const struct ql_ref *ref,
 {
 	_cleanup_(ql_lent_source_freep) struct ql_lent_source *lent = NULL;
 	_cleanup_resolved_ struct ql_resolved resolved = { 0 };
-	struct ql_spool *spool = NULL;
+	/* Only a filler goes on with it; it reads from the source. */
+	_cleanup_(ql_spool_freep) struct ql_spool *spool = NULL;
 	int r = source_open(ref, options, &lent, err);
 
 	if (r == 0)
@@ -314,8 +319,8 @@ static int pull_run(struct ql_store *store, const struct ql_ref *ref,
 	    (!result->up_to_date || ql_space_is_limited(store)))
 		r = pull_missing(store, ref, options, result, err);
 	if (r == 0 && options->lazy && options->filler)
-		r = pull_start(store, options->filler, &resolved.digest, spool,
-			       ql_take_ptr(lent), err);
+		r = pull_start(store, options->filler, &resolved.digest,
+			       ql_take_ptr(spool), ql_take_ptr(lent), err);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 [ -c /dev/fuse ] || skip_all "needs /dev/fuse"
 command -v umoci >/dev/null || skip_all "needs umoci"
+BUSYBOX=$(command -v busybox) || skip_all "needs busybox"
 export REGISTRY_AUTH_FILE=$TMP/auth.json QUICKLAYER_ROOT=$TMP/store
 unset QUICKLAYER_SOCKET
 echo "{}" >"$TMP/auth.json"
@@ -221,6 +222,41 @@ lab_end "$AGENT"
 lab_umount_below "$TMP/store"
 is "$(find "$TMP/store/packed" -type f | wc -l)" 0 "... and what was packed"
 ok "... with nothing wrong" "$QL" fsck
+
+# ---- a start blob, of which no filler goes on with the rest ----
+
+# By another node: an image with what a start reads.
+mkdir -p "$TMP/box/bin" "$TMP/box/usr" && cp "$BUSYBOX" "$TMP/box/bin/busybox" &&
+	cp "$TMP/base/usr"/large[0-4] "$TMP/box/usr" &&
+	tar -C "$TMP/box" --owner=0 --group=0 -cf "$TMP/box.tar" . &&
+	make_image "$TMP/oci" box "$TMP/box.tar:gzip" >/dev/null || bail box
+other=(--root "$TMP/other")
+"$QL" pull -q --full "${other[@]}" "oci:$TMP/oci:box" >/dev/null &&
+	"$QL" record -q "${other[@]}" "oci:$TMP/oci:box" /bin/busybox cat \
+		/usr/large3 >/dev/null &&
+	"$QL" push -q "${other[@]}" "oci:$TMP/oci:box" "$REGISTRY/lab:start" \
+		>/dev/null || bail "push start"
+begin
+lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
+AGENT=$LAB_PID
+wait_for 10 test -S "$TMP/store/agent/quicklayerd.sock" || bail agent
+ok "a full pull of an image with a start blob" \
+	"$QL" pull -q --full "$REGISTRY/lab:start"
+unnamed()
+{
+	find "/proc/$AGENT/fd" -lname "$TMP/store/*(deleted)" -printf '%l\n'
+}
+closed()
+{
+	[ -z "$(unnamed)" ]
+}
+wait_for 5 closed
+is "$(unnamed)" "" "... leaves no file without a name open"
+is "$(status "$REGISTRY/lab:start" \
+	'.bytes == .bytes_here + .bytes_packed + .bytes_partly')" true \
+	"... and all of it is here"
+lab_end "$AGENT"
+lab_umount_below "$TMP/store"
 
 # ---- without one ----
 
