@@ -158,7 +158,8 @@ static int image_hold(struct ql_store *store, const struct ql_image_info *info,
 		r = ql_keep_open(store, &info->manifest, &err);
 	else if (r == 0)
 		r = ql_keep_open_layer(store, &info->layers[0], &err);
-	/* A store that cannot be written is still read. */
+	/* A store that cannot be written is still read; what comes while its
+	 * layers count as gone is cache that a gc may take. */
 	if (r < 0)
 		ql_debug("msg=\"an image is not counted\" error=%d text=\"%s\"",
 			 r, err.text);
@@ -181,6 +182,8 @@ int ql_fill_image_open(struct ql_filler *filler,
 	image->filler = filler;
 	image->held = -1;
 	if (image_hold(filler->store, info, &image->held) < 0) {
+		if (image->held >= 0)
+			(void)close(image->held);
 		free(image);
 		return ql_error_nomem(err);
 	}
