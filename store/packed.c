@@ -275,16 +275,21 @@ static int file_write(int fd, const char *data, size_t len, uint64_t at)
 
 /* ---- putting ---- */
 
-/* Of what was taken, what it did not need goes back. */
+/* Of what was taken, what it did not need goes back.  The file has its name
+ * already: a count in between would find what is taken, too. */
 static int put_data(struct ql_store *store, const struct ql_digest *blob,
 		    int fd, const struct ql_extent *at, const void *data,
 		    uint64_t taken, struct ql_error *err)
 {
-	uint64_t had = disk_bytes(fd), has;
-	int r = file_write(fd, data, (size_t)(at->end - at->start), at->start);
+	uint64_t had, has;
+	int r;
 
+	ql_space_free_begin(store);
+	had = disk_bytes(fd);
+	r = file_write(fd, data, (size_t)(at->end - at->start), at->start);
 	has = disk_bytes(fd);
 	ql_space_done(store, taken, has > had ? has - had : 0);
+	ql_space_free_end(store, 0);
 	if (r < 0) {
 		errno = -r;
 		return file_error(store, blob, err);

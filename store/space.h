@@ -87,9 +87,10 @@ void ql_space_wrote(struct ql_store *store, uint64_t bytes);
  * a name (st_blocks * 512); the rest is given back. */
 void ql_space_done(struct ql_store *store, uint64_t taken, uint64_t kept);
 
-/* Around unlinking files that had names, or making holes in them: a recount
- * waits, and so does begin for one.  Nothing else of the store is called in
- * between.  bytes: that were freed. */
+/* Around unlinking files that had names, making holes in them, or filling these
+ * with what was taken: a recount waits, and so does begin for one.  Nothing
+ * else of the store is called in between, but ql_space_done().  bytes: that
+ * were freed. */
 void ql_space_free_begin(struct ql_store *store);
 void ql_space_free_end(struct ql_store *store, uint64_t bytes);
 /* Renames a file for which bytes were taken, and accounts for both: these, and

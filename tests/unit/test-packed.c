@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "tests/unit/layers.h"
 
@@ -321,6 +323,54 @@ static void a_long_life(void **state)
 
 /* ---- by a table ---- */
 
+struct counting {
+	struct ql_store *store;
+	atomic_bool stop;
+	unsigned int n;
+};
+
+static void *count_main(void *arg)
+{
+	struct counting *c = arg;
+	struct ql_space space;
+
+	for (; !atomic_load(&c->stop); c->n++)
+		assert_int_equal(ql_space_recount(c->store, &space, NULL), 0);
+	return NULL;
+}
+
+/* A file that grows under its name counts once, whenever all is counted. */
+static void what_is_put_counts_once(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = blob_digest();
+	struct ql_space before, after;
+	struct counting c = { 0 };
+	pthread_t thread;
+	uint64_t most = 0;
+
+	(void)state;
+	lab_init(&lab);
+	c.store = lab.store;
+	assert_int_equal(ql_space_limits(lab.store, 64 << 20, 0, &lab.err), 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		assert_int_equal(pthread_create(&thread, NULL, count_main, &c),
+				 0);
+		assert_int_equal(put(&lab, &d, 0, SIZE), 0);
+		atomic_store(&c.stop, true);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		atomic_store(&c.stop, false);
+		assert_int_equal(ql_space_get(lab.store, &before, NULL), 0);
+		assert_int_equal(ql_space_recount(lab.store, &after, NULL), 0);
+		if (before.used > after.used && before.used - after.used > most)
+			most = before.used - after.used;
+		assert_true(before.used + SIZE / 2 > after.used);
+		assert_int_equal(ql_packed_drop(lab.store, &d, &lab.err), 0);
+	}
+	assert_true(c.n > 0);
+	assert_true(most < SIZE / 2);
+}
+
 static void a_view_knows_files(void **state)
 {
 	_cleanup_lab_ struct lab lab;
@@ -389,6 +439,7 @@ int main(void)
 		cmocka_unit_test(a_record_without_its_file_counts_for_nothing),
 		cmocka_unit_test(a_file_without_a_record_is_trimmed_away),
 		cmocka_unit_test(a_long_life),
+		cmocka_unit_test(what_is_put_counts_once),
 		cmocka_unit_test(a_view_knows_files),
 	};
 
