@@ -30,6 +30,19 @@ static void arc_hit(struct ql_cache *c, uint32_t i,
 	ql_list_move(c, i, QL_LIST_2);
 }
 
+/* Case IV's bounds: |T1| + |B1| <= c, and all four <= 2c. */
+static void keep_bounds(struct ql_cache *c)
+{
+	uint64_t t1 = bytes(c, QL_LIST_1);
+	uint64_t rest;
+
+	ql_list_trim(c, QL_LIST_GHOST_1,
+		     t1 > c->capacity ? 0 : c->capacity - t1);
+	rest = ql_cache_used(c) + bytes(c, QL_LIST_GHOST_1);
+	ql_list_trim(c, QL_LIST_GHOST_2,
+		     rest > 2 * c->capacity ? 0 : 2 * c->capacity - rest);
+}
+
 /* Cases II, III and IV.  The ghost has left its list, which the figure counts
  * with it. */
 static void arc_enter(struct ql_cache *c, uint32_t i, uint8_t from,
@@ -49,6 +62,8 @@ static void arc_enter(struct ql_cache *c, uint32_t i, uint8_t from,
 		c->f[0] = c->f[0] < 0 ? 0 : c->f[0];
 	}
 	ql_list_push(c, i, from == QL_LIST_NONE ? QL_LIST_1 : QL_LIST_2);
+	if (from == QL_LIST_NONE)
+		keep_bounds(c);
 }
 
 /* REPLACE, which the figure calls before the new page enters T1 or T2. */
@@ -72,20 +87,13 @@ static uint32_t arc_victim(struct ql_cache *c)
 	return n && !c->e[n].holds ? n : 0;
 }
 
-/* Case IV's bounds: |T1| + |B1| <= c, and all four <= 2c. */
+/* Where T1 alone has c, the figure deletes from it without a ghost: so do the
+ * bounds. */
 static void arc_evict(struct ql_cache *c, uint32_t i, uint8_t from)
 {
-	uint64_t t1;
-	uint64_t rest;
-
 	ql_list_push(c, i,
 		     from == QL_LIST_1 ? QL_LIST_GHOST_1 : QL_LIST_GHOST_2);
-	t1 = bytes(c, QL_LIST_1);
-	ql_list_trim(c, QL_LIST_GHOST_1,
-		     t1 > c->capacity ? 0 : c->capacity - t1);
-	rest = ql_cache_used(c) + bytes(c, QL_LIST_GHOST_1);
-	ql_list_trim(c, QL_LIST_GHOST_2,
-		     rest > 2 * c->capacity ? 0 : 2 * c->capacity - rest);
+	keep_bounds(c);
 }
 
 const struct ql_cache_policy ql_cache_arc = {

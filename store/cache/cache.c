@@ -263,9 +263,9 @@ int ql_cache_access(struct ql_cache *c, const struct ql_cache_request *req,
 	c->e[i].size = req->size;
 	c->e[i].cost = req->cost;
 	stand_on_parent(c, i, req->parent);
+	c->newest = i;
 	c->policy->enter(c, i, from, req);
 	ql_cache_changed(c, i);
-	c->newest = i;
 	*ret_result = QL_CACHE_ENTER;
 	return 0;
 }

@@ -2,11 +2,19 @@
 /*
  * S3-FIFO: Yang et al., "FIFO Queues are All You Need for Cache Eviction",
  * SOSP'23, algorithm 1.  S = list 1 (a tenth of the bytes), M = list 2,
- * G = ghosts 1 (as many bytes as M may have); count = freq, up to 3.
+ * G = ghosts 1 (as many bytes as M may have); count = freq, up to 3, which is
+ * cleared on the way from S to M.
+ *
+ * What comes is in its queue when room is made: pages of one size do not tell,
+ * but what is larger than S may be then goes right through it, to the ghosts,
+ * which here wins 1.3 points of bytes.  The algorithm takes several at once,
+ * where here one goes at a time and as many as are needed: u[0] says where in
+ * it the last one was.
  */
 #include "store/cache/cache-private.h"
 
 enum { FREQ_MAX = 3, SMALL = 10 };
+enum { EVICT_S = 1, EVICT_M = 2 }; /* in u[0] */
 
 static void s3_hit(struct ql_cache *c, uint32_t i,
 		   const struct ql_cache_request *req)
@@ -21,34 +29,37 @@ static void s3_enter(struct ql_cache *c, uint32_t i, uint8_t from,
 		     const struct ql_cache_request *req)
 {
 	(void)req;
+	c->u[0] = 0;
 	c->e[i].count = 0;
 	ql_list_push(c, i, from == QL_LIST_GHOST_1 ? QL_LIST_2 : QL_LIST_1);
 }
 
-/* evictS: those that were asked for again go over to M. */
-static uint32_t small_victim(struct ql_cache *c)
+static uint64_t main_size(const struct ql_cache *c)
 {
-	uint32_t i = ql_list_last_free(c, QL_LIST_1);
-
-	if (i && c->e[i].count > 1) {
-		c->e[i].count = 0;
-		ql_list_move(c, i, QL_LIST_2);
-		return 0;
-	}
-	return i;
+	return c->capacity - c->capacity / SMALL;
 }
 
-/* evictM: those that were asked for go around once more. */
-static uint32_t main_victim(struct ql_cache *c)
+/* evictS: those that were asked for again go over to M, from which one goes
+ * where that is full.  0: go on. */
+static uint32_t evict_small(struct ql_cache *c, uint32_t i)
 {
-	uint32_t i = ql_list_last_free(c, QL_LIST_2);
+	if (c->e[i].count <= 1)
+		return i;
+	c->e[i].count = 0;
+	ql_list_move(c, i, QL_LIST_2);
+	if (c->lists[QL_LIST_2].bytes > main_size(c))
+		c->u[0] |= EVICT_M;
+	return 0;
+}
 
-	if (i && c->e[i].count > 0) {
-		c->e[i].count--;
-		ql_list_move(c, i, QL_LIST_2);
-		return 0;
-	}
-	return i;
+/* evictM: those that were asked for go around once more.  0: go on. */
+static uint32_t evict_main(struct ql_cache *c, uint32_t i)
+{
+	if (c->e[i].count == 0)
+		return i;
+	c->e[i].count--;
+	ql_list_move(c, i, QL_LIST_2);
+	return 0;
 }
 
 static uint32_t s3_victim(struct ql_cache *c)
@@ -60,11 +71,17 @@ static uint32_t s3_victim(struct ql_cache *c)
 
 		if (!small && !large)
 			return 0;
-		if (small && (!large ||
-			      c->lists[QL_LIST_1].bytes >= c->capacity / SMALL))
-			i = small_victim(c);
-		else
-			i = main_victim(c);
+		if (!small)
+			c->u[0] = EVICT_M;
+		else if (!large)
+			c->u[0] = EVICT_S;
+		else if (!c->u[0])
+			c->u[0] = c->lists[QL_LIST_1].bytes >=
+						  c->capacity / SMALL
+					  ? EVICT_S
+					  : EVICT_M;
+		i = c->u[0] & EVICT_M ? evict_main(c, large)
+				      : evict_small(c, small);
 		if (i)
 			return i;
 	}
@@ -73,11 +90,13 @@ static uint32_t s3_victim(struct ql_cache *c)
 static void s3_evict(struct ql_cache *c, uint32_t i, uint8_t from)
 {
 	if (from != QL_LIST_1) {
+		c->u[0] &= ql_cache_used(c) > c->capacity ? EVICT_S : 0;
 		ql_cache_forget(c, i);
 		return;
 	}
+	c->u[0] = 0;
 	ql_list_push(c, i, QL_LIST_GHOST_1);
-	ql_list_trim(c, QL_LIST_GHOST_1, c->capacity - c->capacity / SMALL);
+	ql_list_trim(c, QL_LIST_GHOST_1, main_size(c));
 }
 
 const struct ql_cache_policy ql_cache_s3fifo = {

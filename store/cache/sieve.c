@@ -49,13 +49,14 @@ static uint32_t sieve_victim(struct ql_cache *c)
 	return i && !c->e[i].holds ? i : 0;
 }
 
-/* Whoever the hand points at is about to go or to be forgotten. */
+/* Whoever the hand points at is about to go or to be forgotten.  What room is
+ * made for is not in the algorithm's queue yet: the hand is at the end. */
 static void move_hand(struct ql_cache *c, uint32_t i)
 {
 	uint32_t prev = c->e[i].prev;
 
 	if (c->u[0] == c->e[i].id)
-		c->u[0] = prev ? c->e[prev].id : 0;
+		c->u[0] = prev && prev != c->newest ? c->e[prev].id : 0;
 }
 
 static void sieve_evict(struct ql_cache *c, uint32_t i, uint8_t from)

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Size-aware W-TinyLFU: Einziger, Eytan, Friedman & Manes, "Lightweight Robust
- * Size Aware Cache Management", ACM TOS 18(3), 2022, with its aggregated
- * victims (AV): who leaves the window comes in if it is asked for more often
- * than all of those together that would have to go for it.
+ * Size Aware Cache Management", ACM TOS 18(3), 2022, algorithms 1 and 4, with
+ * its aggregated victims (AV): who leaves the window comes in if it is asked
+ * for as often as all of those together that would have to go for it, which go
+ * on as if they had been asked for where it does not.
  *
- * Window = list 1 (LRU, a hundredth of the bytes); main = SLRU of probation,
- * list 2, and protected, list 3 (four fifths of main).  Frequency: a count-min
- * sketch of 4 rows with counters up to 15, halved every 10 requests a counter
- * of a row (Einziger & Friedman, "TinyLFU", 2014).
+ * Window = list 1 (LRU, a hundredth of the bytes; what is larger passes it by);
+ * main = SLRU of probation, list 2, and protected, list 3 (four fifths of
+ * main).  Frequency: a count-min sketch of 4 rows with counters up to 15,
+ * halved every 10 requests a counter of a row (Einziger & Friedman, "TinyLFU",
+ * 2014).
  *
- * u[0] = requests since the halving; u[1] = the id that was refused.
+ * Nothing goes while all fits, so main may have what the window leaves.
+ *
+ * u[0] = requests since the halving; u[1] = the id that was let into main and
+ * for which others go now; u[2] = the one that was not and goes next.
  */
 #include "store/cache/cache-private.h"
 
@@ -118,12 +123,31 @@ static uint64_t window_size(const struct ql_cache *c)
 	return c->capacity / 100;
 }
 
-static void shrink_protected(struct ql_cache *c)
+static uint64_t main_room(const struct ql_cache *c)
 {
-	uint64_t most = (c->capacity - window_size(c)) / 5 * 4;
+	return c->capacity - window_size(c);
+}
 
-	while (c->lists[QL_LIST_3].bytes > most && c->lists[QL_LIST_3].n > 1)
+static uint64_t main_bytes(const struct ql_cache *c)
+{
+	return c->lists[QL_LIST_2].bytes + c->lists[QL_LIST_3].bytes;
+}
+
+/* Main's, as an access does it. */
+static void promote(struct ql_cache *c, uint32_t i)
+{
+	uint64_t most = main_room(c) - main_room(c) / 5;
+
+	ql_list_move(c, i, QL_LIST_3);
+	while (c->lists[QL_LIST_3].bytes > most)
 		ql_list_move(c, c->lists[QL_LIST_3].tail, QL_LIST_2);
+}
+
+/* It is asked for again, or gone. */
+static void forgive(struct ql_cache *c, uint32_t i)
+{
+	if (c->u[2] == c->e[i].id)
+		c->u[2] = 0;
 }
 
 static void wt_hit(struct ql_cache *c, uint32_t i,
@@ -131,49 +155,80 @@ static void wt_hit(struct ql_cache *c, uint32_t i,
 {
 	(void)req;
 	record(c, c->e[i].id);
-	if (c->e[i].list == QL_LIST_1) {
+	forgive(c, i);
+	if (c->e[i].list == QL_LIST_1)
 		ql_list_move(c, i, QL_LIST_1);
-		return;
-	}
-	ql_list_move(c, i, QL_LIST_3);
-	shrink_protected(c);
+	else
+		promote(c, i);
 }
 
-/* What would have to go from main for `need` bytes, in its order; false where
- * they are together worth as much as the candidate. */
-static bool beats_victims(const struct ql_cache *c, uint32_t i, uint64_t need)
+/* ---- from the window into main ---- */
+
+/* Who leaves the window next; 0: nobody has to, or may. */
+static uint32_t candidate(const struct ql_cache *c)
 {
+	uint32_t n = c->newest;
+
+	if (c->lists[QL_LIST_1].bytes <= window_size(c))
+		return 0;
+	if (n && c->e[n].list == QL_LIST_1 && c->e[n].size > window_size(c) &&
+	    !c->e[n].holds)
+		return n;
+	return ql_list_last_free(c, QL_LIST_1);
+}
+
+static bool has_room(const struct ql_cache *c, uint32_t i)
+{
+	return main_bytes(c) + c->e[i].size <= main_room(c);
+}
+
+/* Adds to the chain through kin_next what would have to go from main, in its
+ * order, as long as `i` is worth it; true: it is worth all of them. */
+static bool beats_victims(struct ql_cache *c, uint32_t i, uint32_t *ret_chain)
+{
+	uint64_t need = main_bytes(c) + c->e[i].size - main_room(c);
 	uint32_t own = frequency(c, c->e[i].id);
 	uint32_t sum = 0;
 	uint64_t freed = 0;
+	uint32_t *end = ret_chain;
 
 	for (unsigned int list = QL_LIST_2; list <= QL_LIST_3; list++) {
 		uint32_t v = c->lists[list].tail;
 
-		for (; v && freed < need; v = c->e[v].prev) {
+		for (; v && freed < need && sum <= own; v = c->e[v].prev) {
 			if (c->e[v].holds)
 				continue;
 			sum += frequency(c, c->e[v].id);
 			freed += c->e[v].size;
-			if (sum >= own)
-				return false;
+			*end = v;
+			end = &c->e[v].kin_next;
 		}
 	}
-	return freed >= need;
+	*end = 0;
+	return freed >= need && sum <= own;
 }
 
-/* Who leaves the window goes into main, or is refused. */
-static bool leave_window(struct ql_cache *c, uint32_t i)
+/* Into main, or u[2]. */
+static void try_candidate(struct ql_cache *c, uint32_t i)
 {
-	uint64_t room = c->capacity - window_size(c);
-	uint64_t have = c->lists[QL_LIST_2].bytes + c->lists[QL_LIST_3].bytes;
-	uint64_t size = c->e[i].size;
+	uint32_t victims = 0;
+	bool large = c->e[i].size > main_room(c);
+	bool in = !large && beats_victims(c, i, &victims);
 
-	if (have + size > room &&
-	    (size > room || !beats_victims(c, i, have + size - room)))
-		return false;
-	ql_list_move(c, i, QL_LIST_2);
-	return true;
+	while (victims) {
+		uint32_t next = c->e[victims].kin_next;
+
+		c->e[victims].kin_next = 0;
+		if (!in)
+			promote(c, victims);
+		victims = next;
+	}
+	if (in) {
+		ql_list_move(c, i, QL_LIST_2);
+		c->u[1] = c->e[i].id;
+	} else {
+		c->u[2] = c->e[i].id;
+	}
 }
 
 static void wt_enter(struct ql_cache *c, uint32_t i, uint8_t from,
@@ -183,31 +238,60 @@ static void wt_enter(struct ql_cache *c, uint32_t i, uint8_t from,
 	(void)req;
 	record(c, c->e[i].id);
 	ql_list_push(c, i, QL_LIST_1);
+	c->u[1] = 0;
+	while ((i = candidate(c)) != 0 && has_room(c, i))
+		ql_list_move(c, i, QL_LIST_2);
+}
+
+/* From main, but not what the room is made for; 0: nothing may go. */
+static uint32_t main_victim(const struct ql_cache *c)
+{
+	for (unsigned int list = QL_LIST_2; list <= QL_LIST_3; list++) {
+		uint32_t i = c->lists[list].tail;
+
+		while (i && (c->e[i].holds || c->e[i].id == c->u[1]))
+			i = c->e[i].prev;
+		if (i)
+			return i;
+	}
+	return 0;
+}
+
+static uint32_t refused(const struct ql_cache *c)
+{
+	uint32_t i = c->u[2] ? ql_cache_find(c, c->u[2]) : 0;
+
+	return i && c->e[i].list == QL_LIST_1 && !c->e[i].holds ? i : 0;
 }
 
 static uint32_t wt_victim(struct ql_cache *c)
 {
-	uint32_t i;
+	uint32_t i = refused(c);
 
-	while (c->lists[QL_LIST_1].bytes > window_size(c)) {
-		i = ql_list_last_free(c, QL_LIST_1);
-		if (!i)
+	while (!i && main_bytes(c) <= main_room(c)) {
+		uint32_t next = candidate(c);
+
+		if (!next)
 			break;
-		if (!leave_window(c, i))
-			return i;
+		if (has_room(c, next))
+			ql_list_move(c, next, QL_LIST_2);
+		else
+			try_candidate(c, next);
+		i = refused(c);
 	}
-	for (unsigned int list = QL_LIST_2; list <= QL_LIST_3; list++) {
-		i = ql_list_last_free(c, (uint8_t)list);
-		if (i)
-			return i;
-	}
-	return ql_list_last_free(c, QL_LIST_1);
+	if (!i)
+		i = main_victim(c);
+	if (!i)
+		i = ql_list_last_free(c, QL_LIST_1);
+	return i ? i : ql_list_last_free(c, QL_LIST_2);
 }
 
 static void wt_evict(struct ql_cache *c, uint32_t i, uint8_t from)
 {
 	(void)from;
 	ql_cache_forget(c, i);
+	if (main_bytes(c) <= main_room(c) || ql_cache_used(c) <= c->capacity)
+		c->u[1] = 0;
 }
 
 static int wt_save(const struct ql_cache *c, struct ql_buf *buf)
@@ -256,6 +340,7 @@ const struct ql_cache_policy ql_cache_wtinylfu = {
 	.hit = wt_hit,
 	.enter = wt_enter,
 	.victim = wt_victim,
+	.leave = forgive,
 	.evict = wt_evict,
 	.save = wt_save,
 	.load = wt_load,

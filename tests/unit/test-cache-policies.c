@@ -179,11 +179,18 @@ static void wtinylfu_refuses_one_hit_wonders(void **state)
 	       "abcd"
 	       "XX",
 	       "abcd");
+	/* At first a and b are looked at and outweigh it, then c, d and a,
+	 * which go on as if asked for; the third time b, c and d do not. */
 	expect("wtinylfu", 4,
 	       "abcd"
 	       "XXXX",
 	       "X"
-	       "d");
+	       "a");
+	/* As often is often enough. */
+	expect("wtinylfu", 4,
+	       "abcd"
+	       "x",
+	       "bcdx");
 }
 
 static void all_are_found_by_name(void **state)
