@@ -3,7 +3,8 @@
 #
 # Replaying traces of pulls: what a generated one gives, in a table, as JSON
 # and as a picture; traces that are broken, out of order, an array, from a
-# pipe; and memory that does not grow with a trace's length.
+# pipe; an access log of a node, a pull's layers at once; and memory that does
+# not grow with a trace's length.
 . "$(dirname "$0")/../lab/lib.sh"
 
 MKTRACE=$LAB/mktrace.py
@@ -68,6 +69,103 @@ is "$(wc -l <"$TMP/shuffled")" "$(wc -l <"$TMP/trace")" "(shuffled by fifties)"
 "$QL" cachesim "$TMP/shuffled" --policy lru --budget 5% --json >"$TMP/s.json"
 is "$(jq '.trace.late, .trace.broken' "$TMP/s.json" | xargs)" "0 0" \
 	"out of order by less than the window, none is late"
+
+# ---- an access log of ours ----
+
+# digest N: of a layer or an image.
+digest()
+{
+	printf 'sha256:%02x%062d' "$1" 0
+}
+
+# own REPOSITORY LAYER...: a pull of layers of 400 bytes, 100 to fetch.
+own()
+{
+	local repository=$1 n below="" line
+	shift
+	line="{\"time\": \"2026-11-24T18:00:00.123Z\", \"repository\": \"$repository\""
+	echo "$line, \"image\": \"$(digest 255)\"}"
+	for n; do
+		echo "$line, \"layer\": \"$(digest "$n")\"$below," \
+			"\"size\": 400, \"bytes\": 100, \"hit\": false}"
+		below=", \"parent\": \"$(digest "$n")\""
+	done
+}
+
+# counts FILE BUDGET POLICY: requests, hits, bytes of them, evictions.
+counts()
+{
+	"$QL" cachesim "$1" --policy "$3" --budget "$2" --json |
+		jq -c '.results[0] | [.requests, .hits, .hit_bytes,
+			.registry_bytes, .evictions]'
+}
+
+{
+	echo '{"quicklayer_access_log": 1}'
+	own r/a 1 2
+	own r/b 1 3
+	echo '{"quicklayer_access_log": 1}' # of a log that was rotated
+	own r/a 1 2
+} >"$TMP/own"
+is "$("$QL" cachesim "$TMP/own" --policy lru --budget 1200 --json |
+	jq -c '.trace | [.pulls, .requests, .broken, .other]')" "[3,6,0,2]" \
+	"a node's own log is read"
+# Space is by size, traffic by what a fetch takes.
+is "$(counts "$TMP/own" 1200 lru)" "[6,3,300,300,0]" \
+	"... space in bytes of disk, traffic in bytes of fetching"
+is "$(counts "$TMP/own" 1199 lru)" "[6,2,200,400,2]" "... a byte less is less"
+# 2 is asked for more often than 1, but stands on it, and goes for 4, which has
+# been asked for least but is in use then.
+{
+	echo '{"quicklayer_access_log": 1}'
+	own r/a 1 2
+	for _ in 1 2 3; do own r/b 2; done
+	own r/c 4
+	own r/b 2
+} >"$TMP/stack"
+is "$(counts "$TMP/stack" 800 ours)" "[7,3,300,400,2]" \
+	"... what stands on what"
+# r/a does without 1, which it had more often than r/b has 3.
+{
+	echo '{"quicklayer_access_log": 1}'
+	own r/a 1
+	for _ in 1 2 3; do
+		own r/a 1
+		own r/b 3
+	done
+	for _ in 1 2 3; do own r/a 2; done
+	own r/c 4
+	own r/b 3
+} >"$TMP/family"
+is "$(counts "$TMP/family" 1200 ours)" "[12,8,800,400,1]" \
+	"... and whose it is"
+sed 2,4d "$TMP/own" | sed 1s/1/2/ >"$TMP/later"
+like "$("$QL" cachesim "$TMP/later" --policy lru --budget 1200 2>&1)" \
+	"an access log of another version" "one of a later version is not"
+
+# A pull's layers are in use until it is over: what comes with it does not go
+# for it, even where its layers alone are more than fits.
+{
+	echo '{"quicklayer_access_log": 1}'
+	own r/a 1 2 3
+	own r/a 1 2 3
+} >"$TMP/held"
+is "$(counts "$TMP/held" 1199 lru)" "[6,2,200,400,2]" \
+	"a pull's layers are held until the next"
+# The same as a registry's trace, layer by layer, loses all of them.
+{
+	for pull in 1 2; do
+		for n in 1 2 3; do
+			printf '{"timestamp": "2017-06-20T00:0%d:0%dZ", ' \
+				"$pull" "$n"
+			printf '"http.request.method": "GET", '
+			printf '"http.request.uri": "v2/r/a/blobs/%d", ' "$n"
+			printf '"http.response.written": 400}\n'
+		done
+	done
+} >"$TMP/one-by-one"
+is "$(counts "$TMP/one-by-one" 1199 lru)" "[6,0,0,2400,4]" \
+	"... and one by one in a registry's trace"
 
 # ---- wrong words ----
 
