@@ -212,8 +212,9 @@ struct trace {
 	uint64_t objects, families, steps;
 	uint64_t largest; /* sizes go up to this */
 	uint64_t capacity;
-	uint64_t skew; /* of n draws the lowest */
-	bool often;    /* much is compared after each step */
+	uint64_t skew;	/* of n draws the lowest */
+	uint64_t pulls; /* one step in so many is a whole one */
+	bool often;	/* much is compared after each step */
 };
 
 struct pair {
@@ -300,7 +301,8 @@ static inline struct ql_cache_request draw_request(struct trace *t)
 				     : 0,
 		.family = draw(t, 5) ? 1 + id % t->families : 0,
 		.flags = (unsigned int)(draw(t, 12) ? 0 : QL_CACHE_SCAN) |
-			 (unsigned int)(draw(t, 4) ? 0 : QL_CACHE_START),
+			 (unsigned int)(draw(t, t->pulls + 1) ? 0
+							      : QL_CACHE_START),
 	};
 }
 
@@ -355,7 +357,7 @@ static inline void pair_step(struct pair *p)
 	struct ql_cache_request req;
 	uint64_t id;
 
-	if (draw(t, 3) == 0) {
+	if (draw(t, t->pulls) == 0) {
 		pair_pull(p);
 	} else {
 		req = draw_request(t);
@@ -424,6 +426,7 @@ static inline struct trace trace_small(uint64_t seed)
 {
 	struct trace t = { .seed = seed,
 			   .rng = seed * 0x9e3779b97f4a7c15U + 1,
+			   .pulls = 3,
 			   .often = true };
 
 	t.objects = 4 + draw(&t, 120);

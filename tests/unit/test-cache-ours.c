@@ -365,8 +365,7 @@ static bool ours_close(const struct model *m, uint64_t a, uint64_t b)
 /* ---- against store/cache/ ---- */
 
 static const struct trace wide[] = {
-	/* More ghosts than are kept, and families of more than are looked at
-	 * at once. */
+	/* More ghosts than are kept. */
 	{ .seed = 1001,
 	  .rng = 1001,
 	  .objects = 2500,
@@ -374,7 +373,8 @@ static const struct trace wide[] = {
 	  .steps = 5000,
 	  .largest = 50,
 	  .capacity = 1500,
-	  .skew = 1 },
+	  .skew = 1,
+	  .pulls = 3 },
 	/* Many pulls: what is learned is halved. */
 	{ .seed = 1002,
 	  .rng = 1002,
@@ -383,7 +383,8 @@ static const struct trace wide[] = {
 	  .steps = 6000,
 	  .largest = 50,
 	  .capacity = 900,
-	  .skew = 2 },
+	  .skew = 2,
+	  .pulls = 3 },
 	/* Families without number. */
 	{ .seed = 1003,
 	  .rng = 1003,
@@ -392,7 +393,18 @@ static const struct trace wide[] = {
 	  .steps = 3000,
 	  .largest = 2,
 	  .capacity = 60,
-	  .skew = 1 },
+	  .skew = 1,
+	  .pulls = 3 },
+	/* Of more layers than are looked at at once, and few pulls. */
+	{ .seed = 1004,
+	  .rng = 1004,
+	  .objects = 400,
+	  .families = 2,
+	  .steps = 6000,
+	  .largest = 50,
+	  .capacity = 900,
+	  .skew = 2,
+	  .pulls = 40 },
 };
 
 static void play(const char *name, const struct parts *parts, struct trace t)
