@@ -86,6 +86,74 @@ static void one_makes_room_at_a_time(void **state)
 	is_sound(&lab);
 }
 
+/* ---- one that is killed ---- */
+
+static bool intents_are_there(struct lab *lab)
+{
+	struct ql_txn *txn;
+	bool pending;
+
+	tarball_must(ql_txn_begin(lab->store->catalog, false, &txn, NULL) == 0);
+	pending = ql_doom_pending(txn);
+	ql_txn_abort(txn);
+	return pending;
+}
+
+/* Its file, whether it counts or not. */
+static bool is_there(struct lab *lab, unsigned int seed)
+{
+	struct ql_digest d = noise_digest(seed);
+
+	return ql_object_exists(lab->store, &d);
+}
+
+/* Who removes a file waits for who counts. */
+static void intents_stand_before_a_file_goes_and_until_it_has(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest m[3];
+	struct ql_space space;
+	uint64_t bytes;
+	int files = 0;
+	bool stand;
+	pid_t pid;
+
+	(void)state;
+	two_and_one(&lab, m);
+	assert_int_equal(ql_space_recount(lab.store, &space, &lab.err), 0);
+	bytes = space.budget - space.margin - space.used + 4 * BIG - 8192;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct ql_store *store = another(&lab);
+
+		(void)raise(SIGSTOP);
+		(void)ql_keep_make_room(store, bytes, NULL, NULL);
+		_exit(0);
+	}
+	/* It has the store open, which waits for who counts, too. */
+	(void)waitpid(pid, NULL, WUNTRACED);
+	tarball_must(ql_space_file_lock(lab.store->space) == 0);
+	(void)kill(pid, SIGCONT);
+	for (int i = 0; i < 1000 && !intents_are_there(&lab); i++)
+		(void)usleep(10000);
+	(void)usleep(200000);
+	stand = intents_are_there(&lab);
+	for (unsigned int i = 1; i < 5; i++)
+		files += is_there(&lab, i);
+	/* Before anything can fail: nobody else would. */
+	(void)kill(pid, SIGKILL);
+	(void)waitpid(pid, NULL, 0);
+	ql_space_file_unlock(lab.store->space);
+	assert_true(stand);
+	assert_int_equal(files, 4);
+	reopen(&lab);
+	assert_false(intents_are_there(&lab));
+	for (unsigned int i = 1; i < 5; i++)
+		assert_false(is_there(&lab, i));
+	is_sound(&lab);
+}
+
 /*
  * An eviction that stands still between looking who may go and taking them.
  * One image's tree is a pipe, which waits to be opened: once for that look, and
@@ -336,6 +404,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_makes_room_at_a_time),
+		cmocka_unit_test(
+			intents_stand_before_a_file_goes_and_until_it_has),
 		cmocka_unit_test(what_is_pinned_meanwhile_stays),
 		cmocka_unit_test(what_is_promised_meanwhile_stays),
 		cmocka_unit_test(a_layer_of_a_new_image_stays),
