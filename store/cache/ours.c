@@ -311,6 +311,7 @@ static void use(struct ql_cache *c, uint32_t i, uint8_t from,
 	uint32_t f = req->family ? family(c, req->family, asked) : 0;
 	struct ql_cache_entry *e = &c->e[i];
 
+	(void)from;
 	if (f && asked && ((req->flags & QL_CACHE_START) || !c->e[f].count))
 		begin_pull(c, f);
 	if (asked) {
@@ -319,8 +320,6 @@ static void use(struct ql_cache *c, uint32_t i, uint8_t from,
 		else if (e->kin)
 			e->mark |= SHARED;
 		count_use(c, i);
-	} else if (from == QL_LIST_NONE) {
-		e->when = c->clock;
 	}
 	if (asked || !e->kin) {
 		e->family = f ? c->e[f].id : 0;

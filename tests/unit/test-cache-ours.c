@@ -231,8 +231,6 @@ static void use(struct model *m, const struct ql_cache_request *req)
 		begin_pull(m, f);
 	if (asked)
 		ask(m, id, f);
-	else if (o->place[id] == NOWHERE)
-		o->when[id] = m->clock;
 	if (asked || !o->family[id]) {
 		o->family[id] = f;
 		o->seen[id] = f ? o->pulls[f] : o->seen[id];
