@@ -222,6 +222,7 @@ struct pair {
 	struct model *m;    /* owned */
 	struct ql_cache *c; /* owned */
 	uint64_t step;
+	uint64_t mounted[4]; /* held over many steps; 0: none */
 };
 
 static inline uint64_t draw(struct trace *t, uint64_t below)
@@ -351,6 +352,21 @@ static inline void pair_remove(struct pair *p, uint64_t id)
 	ql_cache_remove(p->c, id);
 }
 
+/* Another is mounted instead of one that was. */
+static inline void pair_mount(struct pair *p, uint64_t id)
+{
+	uint64_t *slot = &p->mounted[draw(&p->t, 4)];
+
+	model_release(p->m, *slot);
+	ql_cache_release(p->c, *slot);
+	*slot = 0;
+	if (!p->m->here[id])
+		return;
+	*slot = id;
+	p->m->holds[id]++;
+	assert_int_equal(ql_cache_hold(p->c, id), 0);
+}
+
 static inline void pair_step(struct pair *p)
 {
 	struct trace *t = &p->t;
@@ -368,6 +384,10 @@ static inline void pair_step(struct pair *p)
 		pair_remove(p, 1 + draw(t, t->objects));
 	if (draw(t, 40) == 0 && (id = pair_next(p)) != 0)
 		pair_evict(p, id);
+	if (draw(t, 20) == 0) {
+		pair_mount(p, 1 + draw(t, t->objects));
+		pair_make_room(p);
+	}
 	if (draw(t, 150) == 0) {
 		p->m->capacity = t->capacity / 2 + draw(t, t->capacity);
 		ql_cache_resize(p->c, p->m->capacity);
