@@ -51,15 +51,31 @@ static void evict_release(struct ql_evict *ev)
 
 /* ---- rounds ---- */
 
-/* A plan says between the two kinds what would be punched. */
-static int plan_punch(struct ql_evict *ev, size_t at, uint64_t bytes,
-		      struct ql_error *err)
+static int take_victims(struct ql_evict *ev, bool demote, uint64_t bytes,
+			struct ql_error *err)
 {
-	if (!ev->fn || ev->victims[at].demote ||
-	    (at > 0 && !ev->victims[at - 1].demote))
+	int r = 0;
+
+	for (size_t i = 0; i < ev->n_victims && r == 0 && ev->planned < bytes;
+	     i++)
+		if (ev->victims[i].demote == demote)
+			r = ql_evict_victim(ev, &ev->victims[i], err);
+	return r;
+}
+
+/* A plan says between the two kinds what would be punched. */
+static int plan_punch(struct ql_evict *ev, uint64_t bytes, struct ql_error *err)
+{
+	uint64_t freed = 0;
+	int r;
+
+	if (!ev->fn || ev->planned >= bytes)
 		return 0;
-	return ql_keep_punch(&ev->map, bytes, ev->fn, ev->arg, &ev->packed,
-			     err);
+	r = ql_keep_punch(&ev->map, bytes - ev->planned, ev->fn, ev->arg,
+			  &freed, err);
+	ev->packed += freed;
+	ev->planned += freed;
+	return r;
 }
 
 static int round_txn(struct ql_evict *ev, uint64_t bytes, struct ql_error *err)
@@ -69,12 +85,11 @@ static int round_txn(struct ql_evict *ev, uint64_t bytes, struct ql_error *err)
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < ev->n_victims && r == 0 && ev->planned < bytes;
-	     i++) {
-		r = plan_punch(ev, i, bytes - ev->planned, err);
-		if (r == 0)
-			r = ql_evict_victim(ev, &ev->victims[i], err);
-	}
+	r = take_victims(ev, true, bytes, err);
+	if (r == 0)
+		r = plan_punch(ev, bytes, err);
+	if (r == 0)
+		r = take_victims(ev, false, bytes, err);
 	if (r == 0)
 		r = ql_doom_spare_blobs(ev->store, ev->kt.txn, &ev->doom, err);
 	if (r == 0)
@@ -95,10 +110,11 @@ static int evict_round(struct ql_evict *ev, uint64_t bytes,
 	struct ql_remove_stats stats = { 0 };
 	int r = ql_evict_choose(ev, ev->fn ? UINT64_MAX : bytes, err);
 
+	/* Frames may be punched where nobody is to go. */
 	ev->idle = ev->n_victims == 0;
-	if (r == 0 && ev->n_victims > 0)
+	if (r == 0 && (!ev->idle || ev->fn))
 		r = round_txn(ev, bytes, err);
-	if (r == 0 && ev->n_victims > 0 && !ev->fn)
+	if (r == 0 && !ev->idle && !ev->fn)
 		r = ql_doom_execute(ev->store, &ev->doom, &stats, err);
 	ev->stats.freed += ev->fn ? ev->planned : stats.bytes;
 	ev->stats.objects += stats.objects;

@@ -33,7 +33,8 @@ struct ql_evict {
 	struct ql_doom doom;   /* owned; of this round */
 	struct ql_keep_txn kt; /* of this round */
 	uint64_t planned;      /* bytes that this round frees */
-	uint64_t packed;       /* of them: of images, in packed files */
+	uint64_t packed;       /* of them: in packed files of images, and what a
+				* plan punches */
 	struct ql_keep_stats stats;
 	bool idle;	/* the last round had nobody to take */
 	ql_keep_fn *fn; /* NULL: not a plan */

@@ -320,6 +320,9 @@ static void a_plan_and_an_eviction_demote_punch_and_drop_in_turn(void **state)
 	assert_int_equal(plan.what[0], QL_KEEP_DEMOTE);
 	assert_int_equal(plan.what[1], QL_KEEP_PUNCH);
 	assert_int_equal(plan.what[2], QL_KEEP_DROP);
+	/* What is punched is not dropped once more. */
+	for (size_t i = 0; i < plan.n; i++)
+		assert_in_range(plan.bytes[i], BIG, BIG + 65536);
 	for (unsigned int i = 1; i < 5; i++)
 		assert_true(is_here(&lab, i));
 	assert_true(is_packed(&lab, 3) && is_packed(&lab, 4));
@@ -333,6 +336,48 @@ static void a_plan_and_an_eviction_demote_punch_and_drop_in_turn(void **state)
 	assert_false(is_here(&lab, 3) || is_packed(&lab, 4));
 	is_counted(&lab);
 	is_sound(&lab);
+}
+
+/* What is planned for 4 KiB more than there are, and then done. */
+static void plan_and_do(struct lab *lab, struct plan *plan,
+			struct ql_keep_stats *stats)
+{
+	struct ql_space space;
+	uint64_t need;
+
+	assert_int_equal(ql_space_recount(lab->store, &space, &lab->err), 0);
+	need = space.budget - space.margin - space.used + 4096;
+	assert_int_equal(
+		ql_keep_plan(lab->store, need, note_step, plan, &lab->err), 0);
+	assert_int_equal(ql_keep_make_room(lab->store, need, stats, &lab->err),
+			 0);
+	is_counted(lab);
+	is_sound(lab);
+}
+
+static void a_plan_that_punching_is_enough_for_drops_nothing(void **state)
+{
+	/* All are held, or only the one that is packed, too. */
+	for (int first = 0; first < 3; first += 2) {
+		_cleanup_lab_ struct lab lab;
+		struct ql_keep_stats stats;
+		struct plan plan = { .n = 0 };
+		struct ql_digest m[3];
+
+		(void)state;
+		two_and_one(&lab, m);
+		for (int i = first; i < 3; i++)
+			assert_int_equal(ql_image_pin(lab.store, &m[i], true,
+						      &lab.err),
+					 0);
+		pack(&lab, 4);
+		plan_and_do(&lab, &plan, &stats);
+		assert_int_equal(stats.units, 0);
+		assert_int_equal(plan.n, 1);
+		assert_int_equal(plan.what[0], QL_KEEP_PUNCH);
+		assert_in_range(stats.punched, plan.bytes[0] - 8192,
+				plan.bytes[0] + 8192);
+	}
 }
 
 /* All of it: the bytes of each step add up to what goes. */
@@ -385,6 +430,8 @@ int main(void)
 		cmocka_unit_test(what_another_reads_by_it_stays_packed),
 		cmocka_unit_test(
 			a_plan_and_an_eviction_demote_punch_and_drop_in_turn),
+		cmocka_unit_test(
+			a_plan_that_punching_is_enough_for_drops_nothing),
 		cmocka_unit_test(
 			a_plan_drops_what_it_has_demoted_and_counts_it_once),
 	};
