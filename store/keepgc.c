@@ -338,7 +338,8 @@ static int gc_packed_blob(const struct ql_digest *blob, uint64_t bytes,
 	char hex[QL_DIGEST_HEX + 1], path[QL_CFS_PATH];
 
 	if (gc_has_blob(gc, blob)) {
-		/* What was put and not settled: nobody writes now. */
+		/* What was put and not settled, by somebody who was killed;
+		 * who fills even now notices, and has it come again. */
 		return gc->dry_run ? 0 : ql_packed_trim(gc->store, blob, NULL);
 	}
 	(void)snprintf(path, sizeof(path), "packed/%.2s/%s",

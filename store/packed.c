@@ -6,15 +6,16 @@
  *           u64 start, u64 end of each part
  *   meta    "packed"    -> u64 the last number given out
  *
- * Each change of a record gives it a new version, each removal of a part a new
- * generation, from one counter: a number never comes again, not even where a
- * record goes and is made anew.
+ * Each change of a record gives it a new version, each removal of a part, be it
+ * recorded or not, a new generation, from one counter: a number never comes
+ * again, not even where a record goes and is made anew.
  *
  * Order: a part is written, made durable, recorded; and it is crossed out
  * before it is punched.  Whoever writes to a file, punches it, or records what
  * it wrote, holds the file's lock (flock) meanwhile.  Between writing and
- * recording the lock is open: what was punched since then shows as a hole, for
- * only whole blocks are punched, and a part with a hole is not recorded.
+ * recording the lock is open.  What was written is recorded only if the
+ * generation is as it was: to look for holes would not do, as others write into
+ * blocks that were punched.
  */
 #include "store/store-private.h"
 
@@ -131,13 +132,17 @@ static int record_put(struct ql_txn *txn, const struct ql_digest *blob,
 }
 
 static bool record_is_there(struct ql_store *store,
-			    const struct ql_digest *blob, uint64_t size)
+			    const struct ql_digest *blob, uint64_t size,
+			    uint64_t *ret_generation)
 {
 	_cleanup_(ql_packed_record_release) struct ql_packed_record rec = { 0 };
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 
-	return ql_txn_begin(store->catalog, false, &txn, NULL) == 0 &&
-	       ql_packed_record_get(txn, blob, &rec) == 0 && rec.size == size;
+	if (ql_txn_begin(store->catalog, false, &txn, NULL) < 0 ||
+	    ql_packed_record_get(txn, blob, &rec) < 0 || rec.size != size)
+		return false;
+	*ret_generation = rec.generation;
+	return true;
 }
 
 /* ---- files ---- */
@@ -209,7 +214,8 @@ static int file_open(const struct ql_store *store, const struct ql_digest *blob,
 
 /* With the lock: it has its size and a record; what it was before goes. */
 static int file_begin(struct ql_store *store, const struct ql_digest *blob,
-		      uint64_t size, int fd, struct ql_error *err)
+		      uint64_t size, int fd, uint64_t *ret_generation,
+		      struct ql_error *err)
 {
 	struct ql_packed_record rec = { .size = size };
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
@@ -218,7 +224,7 @@ static int file_begin(struct ql_store *store, const struct ql_digest *blob,
 	int r;
 
 	if (fstat(fd, &st) == 0 && (uint64_t)st.st_size == size &&
-	    record_is_there(store, blob, size))
+	    record_is_there(store, blob, size, ret_generation))
 		return 0;
 	r = ql_txn_begin(store->catalog, true, &txn, err);
 	if (r == 0)
@@ -230,29 +236,54 @@ static int file_begin(struct ql_store *store, const struct ql_digest *blob,
 	ql_space_free_begin(store);
 	r = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
 	ql_space_free_end(store, r < 0 ? 0 : had);
-	return r < 0 ? ql_error_errno(err, r, "a packed file in %s",
-				      store->root)
-		     : 0;
+	if (r < 0)
+		return ql_error_errno(err, r, "a packed file in %s",
+				      store->root);
+	*ret_generation = rec.generation;
+	return 0;
 }
 
-/* Whole blocks of a part go. */
-static void file_punch(struct ql_store *store, int fd, uint64_t start,
-		       uint64_t end)
+/* What can be punched of a part: its whole blocks. */
+static struct ql_extent file_blocks(int fd, uint64_t start, uint64_t end)
 {
-	uint64_t had = disk_bytes(fd), block = block_size(fd), has;
+	uint64_t block = block_size(fd);
+	struct ql_extent e = { 0 };
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return;
-	start = (start + block - 1) / block * block;
+		return e;
 	if (end >= (uint64_t)st.st_size)
 		end = (uint64_t)st.st_size + block - 1;
-	end = end / block * block;
 	if (start >= end)
+		return e;
+	e.start = (start + block - 1) / block * block;
+	e.end = end / block * block;
+	return e;
+}
+
+/* There is something to punch. */
+static bool file_has(int fd, uint64_t start, uint64_t end)
+{
+	struct ql_extent e = file_blocks(fd, start, end);
+	off_t data;
+
+	if (e.start >= e.end)
+		return false;
+	data = lseek(fd, (off_t)e.start, SEEK_DATA);
+	return data < 0 ? errno != ENXIO : (uint64_t)data < e.end;
+}
+
+static void file_punch(struct ql_store *store, int fd, uint64_t start,
+		       uint64_t end)
+{
+	struct ql_extent e = file_blocks(fd, start, end);
+	uint64_t had = disk_bytes(fd), has;
+
+	if (e.start >= e.end)
 		return;
 	ql_space_free_begin(store);
 	(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)start, (off_t)(end - start));
+			(off_t)e.start, (off_t)(e.end - e.start));
 	has = disk_bytes(fd);
 	ql_space_free_end(store, has < had ? had - has : 0);
 }
@@ -304,7 +335,7 @@ int ql_packed_put(struct ql_store *store, const struct ql_digest *blob,
 	const struct ql_extent at = { offset, offset + len };
 	_cleanup_close_ int fd = -1;
 	uint64_t block = block_size(store->root_fd);
-	uint64_t taken;
+	uint64_t taken, generation = 0;
 	int r = ql_store_need_write(store, err);
 
 	if (r < 0)
@@ -321,42 +352,22 @@ int ql_packed_put(struct ql_store *store, const struct ql_digest *blob,
 		return r;
 	r = file_open(store, blob, true, &fd, err);
 	if (r == 0)
-		r = file_begin(store, blob, blob_size, fd, err);
+		r = file_begin(store, blob, blob_size, fd, &generation, err);
 	if (r < 0) {
 		ql_space_done(store, taken, 0);
 		return r == -ENOENT ? file_error(store, blob, err) : r;
 	}
 	r = put_data(store, blob, fd, &at, data, taken, err);
 	if (r == 0)
-		r = ql_packed_known_add(store, blob, blob_size, &at);
+		r = ql_packed_known_add(store, blob, blob_size, generation,
+					&at);
 	return r == -ENOMEM ? ql_error_nomem(err) : r;
 }
 
 /* ---- settling ---- */
 
-/* Takes from `put` what is not in the file any more. */
-static int settle_holes(int fd, struct ql_extents *put)
-{
-	struct ql_extents left = { 0 };
-	int r = 0;
-
-	for (size_t i = 0; i < put->n && r == 0; i++) {
-		const struct ql_extent *e = &put->items[i];
-		off_t hole = lseek(fd, (off_t)e->start, SEEK_HOLE);
-
-		if (hole < 0 && errno != ENXIO)
-			hole = INT64_MAX; /* nobody can punch there either */
-		if (hole >= 0 && (uint64_t)hole >= e->end)
-			r = ql_extents_add(&left, e->start, e->end);
-	}
-	ql_extents_release(put);
-	*put = left;
-	return r;
-}
-
 static int settle_record(struct ql_store *store, const struct ql_digest *blob,
-			 uint64_t size, const struct ql_extents *put,
-			 struct ql_error *err)
+			 const struct ql_packed_put *put, struct ql_error *err)
 {
 	_cleanup_(ql_packed_record_release) struct ql_packed_record rec = { 0 };
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
@@ -365,80 +376,97 @@ static int settle_record(struct ql_store *store, const struct ql_digest *blob,
 	if (r < 0)
 		return r;
 	r = ql_packed_record_get(txn, blob, &rec);
-	if (r == -ENOENT || (r == 0 && rec.size != size))
-		return 0; /* dropped meanwhile */
-	for (size_t i = 0; i < put->n && r == 0; i++)
-		r = ql_extents_add(&rec.have, put->items[i].start,
-				   put->items[i].end);
+	if (r == -ENOENT || (r == 0 && (rec.size != put->size ||
+					rec.generation != put->generation)))
+		return 0; /* another has taken of it, or all */
+	for (size_t i = 0; i < put->parts.n && r == 0; i++)
+		r = ql_extents_add(&rec.have, put->parts.items[i].start,
+				   put->parts.items[i].end);
 	if (r < 0)
 		return ql_error_errno(err, r, "record of a packed blob");
 	r = record_put(txn, blob, &rec, false, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
 }
 
-static int settle_blob(struct ql_store *store, struct ql_packed_put *put,
+static int settle_blob(struct ql_store *store, const struct ql_digest *blob,
 		       struct ql_error *err)
 {
+	struct ql_packed_put put = { 0 };
 	_cleanup_close_ int fd = -1;
-	int r = file_open(store, &put->blob, false, &fd, err);
+	int r = file_open(store, blob, false, &fd, err);
 
-	if (r == -ENOENT)
-		return 0; /* dropped meanwhile */
-	if (r == 0 && settle_holes(fd, &put->parts) < 0)
-		r = ql_error_nomem(err);
-	if (r == 0 && put->parts.n > 0)
-		r = settle_record(store, &put->blob, put->size, &put->parts,
-				  err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	/* Without a file it was dropped. */
+	if (r == 0 && ql_packed_known_put(store, blob, &put) < 0)
+		return ql_error_nomem(err);
+	r = put.parts.n > 0 ? settle_record(store, blob, &put, err) : 0;
+	ql_extents_release(&put.parts);
+	if (r == 0)
+		ql_packed_known_settled(store, blob);
 	return r;
 }
 
 int ql_packed_settle(struct ql_store *store, struct ql_error *err)
 {
-	struct ql_packed_put *puts = NULL;
+	struct ql_digest *blobs = NULL;
 	size_t n = 0;
-	int r = ql_packed_known_puts(store, &puts, &n);
+	int r = ql_packed_settle_begin(store, &blobs, &n);
 
 	if (r < 0)
 		return ql_error_nomem(err);
 	if (n > 0 && syncfs(store->root_fd) < 0)
 		r = ql_error_errno(err, -errno, "write to %s", store->root);
-	for (size_t i = 0; i < n; i++) {
-		struct ql_extents all = { 0 };
-
-		if (r == 0 && ql_extents_copy(&puts[i].parts, &all) < 0)
-			r = ql_error_nomem(err);
-		if (r == 0)
-			r = settle_blob(store, &puts[i], err);
-		if (r == 0)
-			ql_packed_known_settled(store, &puts[i].blob, &all);
-		ql_extents_release(&all);
-		ql_extents_release(&puts[i].parts);
-	}
-	free(puts);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = settle_blob(store, &blobs[i], err);
+	ql_packed_settle_end(store);
+	free(blobs);
 	return r;
 }
 
 /* ---- taking away ---- */
 
-/* Crosses a part out. */
+static bool any_of(const struct ql_extents *e, uint64_t start, uint64_t end)
+{
+	for (size_t i = 0; i < e->n && e->items[i].start < end; i++)
+		if (e->items[i].end > start)
+			return true;
+	return false;
+}
+
+/* With the file's lock, where there is a file: crosses a part out, and tells
+ * others that something of the file goes. */
 static int punch_record(struct ql_store *store, const struct ql_digest *blob,
-			uint64_t start, uint64_t end, struct ql_error *err)
+			int fd, uint64_t start, uint64_t end,
+			struct ql_error *err)
 {
 	_cleanup_(ql_packed_record_release) struct ql_packed_record rec = { 0 };
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	uint64_t was;
 	int r = ql_txn_begin(store->catalog, true, &txn, err);
 
 	if (r < 0)
 		return r;
 	r = ql_packed_record_get(txn, blob, &rec);
-	if (r == -ENOENT)
+	was = rec.generation;
+	if (r == -ENOENT || (r == 0 && !any_of(&rec.have, start, end) &&
+			     (fd < 0 || !file_has(fd, start, end)))) {
+		ql_packed_known_cut(store, blob, start, end, was, was);
 		return 0;
+	}
 	if (r == 0)
 		r = ql_extents_cut(&rec.have, start, end);
 	if (r < 0)
 		return ql_error_errno(err, r, "record of a packed blob");
 	r = record_put(txn, blob, &rec, true, err);
-	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
+	if (r < 0)
+		return r;
+	/* Before others can see it, and this process's own puts with them. */
+	ql_packed_known_cut(store, blob, start, end, was, rec.generation);
+	r = ql_txn_commit(ql_take_ptr(txn), err);
+	if (r < 0)
+		ql_packed_known_cut(store, blob, 0, UINT64_MAX, 0, 0);
+	return r;
 }
 
 int ql_packed_punch(struct ql_store *store, const struct ql_digest *blob,
@@ -454,13 +482,10 @@ int ql_packed_punch(struct ql_store *store, const struct ql_digest *blob,
 		r = file_open(store, blob, false, &fd, err);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	r = punch_record(store, blob, offset, end, err);
-	if (r < 0)
-		return r;
-	ql_packed_known_cut(store, blob, offset, end);
-	if (fd >= 0)
+	r = punch_record(store, blob, fd, offset, end, err);
+	if (r == 0 && fd >= 0)
 		file_punch(store, fd, offset, end);
-	return 0;
+	return r;
 }
 
 static int drop_record(struct ql_store *store, const struct ql_digest *blob,
@@ -477,21 +502,16 @@ static int drop_record(struct ql_store *store, const struct ql_digest *blob,
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
 }
 
-int ql_packed_drop(struct ql_store *store, const struct ql_digest *blob,
-		   struct ql_error *err)
+/* With the file's lock, if there is one (fd; else -1). */
+static int drop_file(struct ql_store *store, const struct ql_digest *blob,
+		     int fd, struct ql_error *err)
 {
 	char path[QL_PACKED_PATH + 1];
-	_cleanup_close_ int fd = -1;
-	int r = ql_store_need_write(store, err);
+	int r = drop_record(store, blob, err);
 
-	if (r == 0)
-		r = file_open(store, blob, false, &fd, err);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	r = drop_record(store, blob, err);
 	if (r < 0)
 		return r;
-	ql_packed_known_cut(store, blob, 0, UINT64_MAX);
+	ql_packed_known_cut(store, blob, 0, UINT64_MAX, 0, 0);
 	if (fd < 0)
 		return 0;
 	r = ql_space_unlink(store, ql_packed_path(blob, path), NULL);
@@ -500,37 +520,83 @@ int ql_packed_drop(struct ql_store *store, const struct ql_digest *blob,
 		       : 0;
 }
 
+int ql_packed_drop(struct ql_store *store, const struct ql_digest *blob,
+		   struct ql_error *err)
+{
+	_cleanup_close_ int fd = -1;
+	int r = ql_store_need_write(store, err);
+
+	if (r == 0)
+		r = file_open(store, blob, false, &fd, err);
+	return r < 0 && r != -ENOENT ? r : drop_file(store, blob, fd, err);
+}
+
+/* What is recorded, and what this process has put.  -ENOENT: no record of a
+ * file of that size. */
+static int trim_keeps(struct ql_store *store, const struct ql_digest *blob,
+		      uint64_t size, struct ql_packed_record *rec,
+		      struct ql_error *err)
+{
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+	int r = ql_txn_begin(store->catalog, false, &txn, err);
+
+	if (r < 0)
+		return r;
+	r = ql_packed_record_get(txn, blob, rec);
+	if (r == 0 && rec->size != size)
+		r = -ENOENT;
+	if (r == 0)
+		r = ql_packed_known_copy(store, blob, rec->generation,
+					 &rec->have);
+	return r < 0 && r != -ENOENT ? ql_error_errno(err, r, "catalogue") : r;
+}
+
+/* The next place between two parts (from before the *i-th on) that has
+ * something to punch. */
+static bool next_gap(int fd, const struct ql_packed_record *rec, size_t *i,
+		     struct ql_extent *ret_gap)
+{
+	const struct ql_extents *e = &rec->have;
+
+	for (; *i <= e->n; ++*i) {
+		ret_gap->start = *i > 0 ? e->items[*i - 1].end : 0;
+		ret_gap->end = *i < e->n ? e->items[*i].start : rec->size;
+		if (file_has(fd, ret_gap->start, ret_gap->end)) {
+			++*i;
+			return true;
+		}
+	}
+	return false;
+}
+
 int ql_packed_trim(struct ql_store *store, const struct ql_digest *blob,
 		   struct ql_error *err)
 {
 	_cleanup_(ql_packed_record_release) struct ql_packed_record rec = { 0 };
-	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	_cleanup_close_ int fd = -1;
-	uint64_t pos = 0;
+	struct ql_extent gap;
 	struct stat st;
+	bool told = false;
+	size_t i = 0;
 	int r = file_open(store, blob, false, &fd, err);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	if (fstat(fd, &st) < 0)
 		return file_error(store, blob, err);
-	r = ql_txn_begin(store->catalog, false, &txn, err);
+	r = trim_keeps(store, blob, (uint64_t)st.st_size, &rec, err);
 	if (r < 0)
-		return r;
-	r = ql_packed_record_get(txn, blob, &rec);
-	ql_txn_abort(ql_take_ptr(txn));
-	if (r < 0 || rec.size != (uint64_t)st.st_size) {
-		(void)close(ql_take_fd(&fd));
-		return r < 0 && r != -ENOENT
-			       ? ql_error_errno(err, r, "catalogue")
-			       : ql_packed_drop(store, blob, err);
+		return r == -ENOENT ? drop_file(store, blob, fd, err) : r;
+	/* To tell others of the first is to tell them of all. */
+	while (r == 0 && next_gap(fd, &rec, &i, &gap)) {
+		if (!told)
+			r = punch_record(store, blob, fd, gap.start, gap.end,
+					 err);
+		told = true;
+		if (r == 0)
+			file_punch(store, fd, gap.start, gap.end);
 	}
-	for (size_t i = 0; i < rec.have.n; i++) {
-		file_punch(store, fd, pos, rec.have.items[i].start);
-		pos = rec.have.items[i].end;
-	}
-	file_punch(store, fd, pos, rec.size);
-	return 0;
+	return r;
 }
 
 /* ---- what is there ---- */

@@ -36,8 +36,9 @@ int ql_packed_put(struct ql_store *store, const struct ql_digest *blob,
 		  uint64_t blob_size, uint64_t offset, const void *data,
 		  size_t len, struct ql_error *err);
 /* Makes durable and records what this process has put.  What was punched or
- * dropped meanwhile is left out.  After an error all of it is still to be
- * settled. */
+ * dropped meanwhile is left out, and so is all of a blob of which another
+ * process has punched or trimmed something.  After an error all of it is still
+ * to be settled. */
 int ql_packed_settle(struct ql_store *store, struct ql_error *err);
 
 /* Whether all of a part is here. */
@@ -58,9 +59,10 @@ int ql_packed_punch(struct ql_store *store, const struct ql_digest *blob,
 /* Nothing of the blob is.  Who reads its file reads on. */
 int ql_packed_drop(struct ql_store *store, const struct ql_digest *blob,
 		   struct ql_error *err);
-/* Gives back what a file has beside what is recorded of it (somebody was
- * killed); a file without a record goes altogether.  What others have put but
- * not settled is lost to them, and fetched again. */
+/* Gives back what a file has beside what is recorded of it, and what this
+ * process has put (somebody was killed); a file without a record goes
+ * altogether.  What others have put but not settled is lost to them, and
+ * fetched again. */
 int ql_packed_trim(struct ql_store *store, const struct ql_digest *blob,
 		   struct ql_error *err);
 /* Every file in packed/; not 0: stops and is returned. */

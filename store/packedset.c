@@ -20,12 +20,19 @@ struct known {
 	uint64_t size;
 	uint64_t version;	/* of the record; 0: there is none */
 	struct ql_extents have; /* owned; recorded */
-	struct ql_extents put;	/* owned; not settled */
+	/* What is not settled was put while the record had this generation.
+	 * With a later one it is gone, or may be. */
+	uint64_t generation;
+	struct ql_extents put;	    /* owned */
+	struct ql_extents settling; /* owned; put before it was synced */
 };
 
 struct ql_packed_set {
-	pthread_mutex_t lock; /* of all below; before transactions that read */
-	struct known *list;   /* owned; the last used first */
+	pthread_mutex_t settle; /* who settles; before all others */
+	/* Of all below; after files' locks and transactions that write, before
+	 * those that read. */
+	pthread_mutex_t lock;
+	struct known *list; /* owned; the last used first */
 	size_t n;
 };
 
@@ -36,6 +43,7 @@ int ql_packed_set_new(struct ql_packed_set **ret_set)
 	if (!set)
 		return -ENOMEM;
 	(void)pthread_mutex_init(&set->lock, NULL);
+	(void)pthread_mutex_init(&set->settle, NULL);
 	*ret_set = set;
 	return 0;
 }
@@ -44,7 +52,22 @@ static void known_free(struct known *k)
 {
 	ql_extents_release(&k->have);
 	ql_extents_release(&k->put);
+	ql_extents_release(&k->settling);
 	free(k);
+}
+
+static bool known_is_unsettled(const struct known *k)
+{
+	return k->put.n > 0 || k->settling.n > 0;
+}
+
+/* The record has this generation now. */
+static void known_generation(struct known *k, uint64_t generation)
+{
+	if (k->generation >= generation && generation > 0)
+		return;
+	ql_extents_release(&k->put);
+	ql_extents_release(&k->settling);
 }
 
 void ql_packed_set_free(struct ql_packed_set *set)
@@ -57,6 +80,7 @@ void ql_packed_set_free(struct ql_packed_set *set)
 		set->list = k->next;
 		known_free(k);
 	}
+	(void)pthread_mutex_destroy(&set->settle);
 	(void)pthread_mutex_destroy(&set->lock);
 	free(set);
 }
@@ -86,7 +110,7 @@ static void known_shrink(struct ql_packed_set *set)
 	struct known **p, **last = NULL, *k;
 
 	for (p = &set->list; *p; p = &(*p)->next)
-		if ((*p)->put.n == 0)
+		if (!known_is_unsettled(*p))
 			last = p;
 	if (!last)
 		return;
@@ -130,12 +154,15 @@ static bool file_is_there(const struct ql_store *store,
 	       S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
 }
 
-static uint64_t record_version(const void *value, size_t len)
+/* 0: a damaged record. */
+static uint64_t record_numbers(const void *value, size_t len,
+			       uint64_t *ret_generation)
 {
 	struct ql_cursor c;
 
 	ql_cursor_init(&c, value, len);
-	ql_cursor_skip(&c, 16);
+	ql_cursor_skip(&c, 8);
+	*ret_generation = ql_cursor_le64(&c);
 	return ql_cursor_le64(&c);
 }
 
@@ -144,15 +171,20 @@ static void known_look(struct ql_store *store, struct known *k)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	struct ql_packed_record rec = { 0 };
+	uint64_t version = 0, generation = 0;
 	const void *value = NULL;
 	size_t len = 0;
 	int r = ql_txn_begin(store->catalog, false, &txn, NULL);
 
-	if (r == 0)
+	if (r == 0) {
 		r = ql_txn_get(txn, QL_TABLE_PACKED, k->blob.bytes,
 			       QL_DIGEST_BYTES, &value, &len);
-	if (r == 0 && k->version > 0 &&
-	    record_version(value, len) == k->version)
+		if (r == 0)
+			version = record_numbers(value, len, &generation);
+		if (r == 0 || r == -ENOENT)
+			known_generation(k, generation);
+	}
+	if (version > 0 && version == k->version)
 		return;
 	ql_extents_release(&k->have);
 	k->version = 0;
@@ -166,19 +198,28 @@ static void known_look(struct ql_store *store, struct known *k)
 		ql_packed_record_release(&rec);
 }
 
+/* Adds what is not settled. */
+static int known_unsettled(const struct known *k, struct ql_extents *to)
+{
+	int r = ql_extents_copy(&k->put, to);
+
+	return r < 0 ? r : ql_extents_copy(&k->settling, to);
+}
+
 static bool known_has(const struct known *k, uint64_t start, uint64_t end)
 {
 	struct ql_extents all = { 0 };
 	bool has;
 
 	if (ql_extents_have(&k->have, start, end) ||
-	    ql_extents_have(&k->put, start, end))
+	    ql_extents_have(&k->put, start, end) ||
+	    ql_extents_have(&k->settling, start, end))
 		return true;
-	if (k->put.n == 0 || k->have.n == 0)
+	if (!known_is_unsettled(k))
 		return false;
 	/* Some of it is settled, some is not. */
 	has = ql_extents_copy(&k->have, &all) == 0 &&
-	      ql_extents_copy(&k->put, &all) == 0 &&
+	      known_unsettled(k, &all) == 0 &&
 	      ql_extents_have(&all, start, end);
 	ql_extents_release(&all);
 	return has;
@@ -225,7 +266,8 @@ int ql_packed_open(struct ql_store *store, const struct ql_digest *blob,
 /* ---- what is put ---- */
 
 int ql_packed_known_add(struct ql_store *store, const struct ql_digest *blob,
-			uint64_t size, const struct ql_extent *part)
+			uint64_t size, uint64_t generation,
+			const struct ql_extent *part)
 {
 	struct ql_packed_set *set = store->packed;
 	struct known *k;
@@ -234,6 +276,8 @@ int ql_packed_known_add(struct ql_store *store, const struct ql_digest *blob,
 	(void)pthread_mutex_lock(&set->lock);
 	k = known_get(set, blob);
 	if (k) {
+		known_generation(k, generation);
+		k->generation = generation;
 		k->size = size;
 		r = ql_extents_add(&k->put, part->start, part->end);
 	}
@@ -242,55 +286,120 @@ int ql_packed_known_add(struct ql_store *store, const struct ql_digest *blob,
 }
 
 void ql_packed_known_cut(struct ql_store *store, const struct ql_digest *blob,
-			 uint64_t start, uint64_t end)
+			 uint64_t start, uint64_t end, uint64_t was,
+			 uint64_t generation)
 {
 	struct ql_packed_set *set = store->packed;
 	struct known *k;
 
 	(void)pthread_mutex_lock(&set->lock);
 	k = known_find(set, blob);
-	/* Without memory for it, all is fetched again. */
-	if (k && ql_extents_cut(&k->put, start, end) < 0)
-		ql_extents_release(&k->put);
+	if (k) {
+		/* Without memory for it, all is fetched again. */
+		if (ql_extents_cut(&k->put, start, end) < 0)
+			ql_extents_release(&k->put);
+		if (ql_extents_cut(&k->settling, start, end) < 0)
+			ql_extents_release(&k->settling);
+		if (k->generation == was)
+			k->generation = generation;
+	}
 	(void)pthread_mutex_unlock(&set->lock);
 }
 
-int ql_packed_known_puts(struct ql_store *store,
-			 struct ql_packed_put **ret_puts, size_t *ret_n)
+int ql_packed_known_copy(struct ql_store *store, const struct ql_digest *blob,
+			 uint64_t generation, struct ql_extents *to)
 {
 	struct ql_packed_set *set = store->packed;
-	struct ql_packed_put *puts;
-	size_t n = 0;
+	const struct known *k;
 	int r = 0;
 
 	(void)pthread_mutex_lock(&set->lock);
-	puts = calloc(set->n + 1, sizeof(*puts));
-	if (!puts)
+	k = known_find(set, blob);
+	if (k && k->generation == generation)
+		r = known_unsettled(k, to);
+	(void)pthread_mutex_unlock(&set->lock);
+	return r;
+}
+
+/* ---- what is settled ---- */
+
+/* What was put is to be synced now. */
+static int known_settle(struct known *k)
+{
+	int r = ql_extents_copy(&k->put, &k->settling);
+
+	if (r == 0)
+		ql_extents_release(&k->put);
+	return r;
+}
+
+int ql_packed_settle_begin(struct ql_store *store, struct ql_digest **ret_blobs,
+			   size_t *ret_n)
+{
+	struct ql_packed_set *set = store->packed;
+	struct ql_digest *blobs;
+	size_t n = 0;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&set->settle);
+	(void)pthread_mutex_lock(&set->lock);
+	blobs = calloc(set->n + 1, sizeof(*blobs));
+	if (!blobs)
 		r = -ENOMEM;
 	for (struct known *k = set->list; k && r == 0; k = k->next) {
-		if (k->put.n == 0)
+		if (!known_is_unsettled(k))
 			continue;
-		puts[n].blob = k->blob;
-		puts[n].size = k->size;
-		r = ql_extents_copy(&k->put, &puts[n++].parts);
+		r = known_settle(k);
+		blobs[n++] = k->blob;
 	}
 	(void)pthread_mutex_unlock(&set->lock);
 	if (r < 0) {
-		while (n > 0)
-			ql_extents_release(&puts[--n].parts);
-		free(puts);
+		ql_packed_settle_end(store);
+		free(blobs);
 		return r;
 	}
-	*ret_puts = puts;
+	*ret_blobs = blobs;
 	*ret_n = n;
 	return 0;
 }
 
-void ql_packed_known_settled(struct ql_store *store,
-			     const struct ql_digest *blob,
-			     const struct ql_extents *parts)
+void ql_packed_settle_end(struct ql_store *store)
 {
-	for (size_t i = 0; i < parts->n; i++)
-		ql_packed_known_cut(store, blob, parts->items[i].start,
-				    parts->items[i].end);
+	(void)pthread_mutex_unlock(&store->packed->settle);
+}
+
+int ql_packed_known_put(struct ql_store *store, const struct ql_digest *blob,
+			struct ql_packed_put *ret_put)
+{
+	struct ql_packed_set *set = store->packed;
+	struct ql_packed_put put = { 0 };
+	const struct known *k;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&set->lock);
+	k = known_find(set, blob);
+	if (k) {
+		put.size = k->size;
+		put.generation = k->generation;
+		r = ql_extents_copy(&k->settling, &put.parts);
+	}
+	(void)pthread_mutex_unlock(&set->lock);
+	if (r < 0)
+		ql_extents_release(&put.parts);
+	else
+		*ret_put = put;
+	return r;
+}
+
+void ql_packed_known_settled(struct ql_store *store,
+			     const struct ql_digest *blob)
+{
+	struct ql_packed_set *set = store->packed;
+	struct known *k;
+
+	(void)pthread_mutex_lock(&set->lock);
+	k = known_find(set, blob);
+	if (k)
+		ql_extents_release(&k->settling);
+	(void)pthread_mutex_unlock(&set->lock);
 }

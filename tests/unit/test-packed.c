@@ -153,8 +153,19 @@ static void what_is_punched_is_gone(void **state)
 	assert_int_equal(ql_packed_punch(lab.store, &d, 0, 10, &lab.err), 0);
 }
 
-/* In a process of its own. */
-static void by_another(struct lab *lab, const struct ql_digest *d, bool drop)
+enum { PUNCH_START = 40000, PUNCH_LEN = 200000 };
+
+static int punches(struct ql_store *store, const struct ql_digest *d,
+		   struct ql_error *err)
+{
+	return ql_packed_punch(store, d, PUNCH_START, PUNCH_LEN, err);
+}
+
+/* Punches, trims or drops it in a process of its own. */
+static void by_another(struct lab *lab, const struct ql_digest *d,
+		       int (*fn)(struct ql_store *store,
+				 const struct ql_digest *d,
+				 struct ql_error *err))
 {
 	pid_t pid = fork();
 	int status;
@@ -165,9 +176,7 @@ static void by_another(struct lab *lab, const struct ql_digest *d, bool drop)
 		int r = ql_store_open(lab->root, QL_STORE_WRITE, &other, NULL);
 
 		if (r == 0)
-			r = drop ? ql_packed_drop(other, d, NULL)
-				 : ql_packed_punch(other, d, 40000, 200000,
-						   NULL);
+			r = fn(other, d, NULL);
 		_exit(r == 0 ? 0 : 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -185,15 +194,18 @@ static void what_another_punches_before_it_is_settled_is_gone(void **state)
 	assert_int_equal(put(&lab, &d, 40100, 40900), 0); /* in a block */
 	assert_int_equal(put(&lab, &d, 50000, 100000), 0);
 	assert_int_equal(put(&lab, &d, 500000, 600000), 0);
-	by_another(&lab, &d, false);
+	by_another(&lab, &d, punches);
+	/* It is not there at once, and nor is what may be gone. */
+	assert_false(ql_packed_has(lab.store, &d, 50000, 1));
 	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
 	assert_false(ql_packed_has(lab.store, &d, 50000, 1));
-	assert_true(reads_right(&lab, &d, 0, 30000));
 	/* Whatever is said of it, it is not zeros. */
+	(void)reads_right(&lab, &d, 0, 30000);
 	(void)reads_right(&lab, &d, 40100, 40900);
-	assert_true(reads_right(&lab, &d, 500000, 600000));
+	(void)reads_right(&lab, &d, 500000, 600000);
+	assert_int_equal(put(&lab, &d, 500000, 600000), 0);
 	assert_int_equal(put(&lab, &d, 700000, 800000), 0);
-	by_another(&lab, &d, true);
+	by_another(&lab, &d, ql_packed_drop);
 	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
 	assert_false(ql_packed_has(lab.store, &d, 700000, 1));
 	assert_false(ql_packed_has(lab.store, &d, 500000, 1));
@@ -202,6 +214,120 @@ static void what_another_punches_before_it_is_settled_is_gone(void **state)
 	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
 	assert_true(reads_right(&lab, &d, 10, 20));
 	assert_false(ql_packed_has(lab.store, &d, 700000, 1));
+}
+
+/* A block that was punched has data again: nothing shows that what was put
+ * into it before is gone. */
+static void what_another_takes_stays_gone_where_more_is_put(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = blob_digest();
+
+	(void)state;
+	lab_init(&lab);
+	for (int settled = 0; settled < 2; settled++) {
+		const uint64_t at = settled ? 409600 : 0;
+
+		/* In a file that is new, and in one that is not. */
+		assert_int_equal(put(&lab, &d, at, at + 100), 0);
+		by_another(&lab, &d, ql_packed_trim);
+		assert_int_equal(put(&lab, &d, at + 200, at + 300), 0);
+		assert_false(ql_packed_has(lab.store, &d, at, 1));
+		assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
+		assert_false(ql_packed_has(lab.store, &d, at, 1));
+		assert_true(reads_right(&lab, &d, at + 200, at + 300));
+	}
+	assert_int_equal(put(&lab, &d, 100000, 100100), 0);
+	by_another(&lab, &d, punches);
+	assert_int_equal(put(&lab, &d, 100200, 100300), 0);
+	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
+	assert_false(ql_packed_has(lab.store, &d, 100000, 1));
+	assert_true(reads_right(&lab, &d, 100200, 100300));
+	/* What was recorded is as it was. */
+	assert_true(reads_right(&lab, &d, 200, 300));
+	again(&lab);
+	assert_false(ql_packed_has(lab.store, &d, 0, 1));
+	assert_false(ql_packed_has(lab.store, &d, 100000, 1));
+}
+
+static int puts_beside(struct ql_store *store, const struct ql_digest *d,
+		       struct ql_error *err)
+{
+	int r = ql_packed_trim(store, d, err);
+
+	if (r == 0)
+		r = ql_packed_put(store, d, SIZE, 200, blob_data + 200, 100,
+				  err);
+	return r < 0 ? r : ql_packed_settle(store, err);
+}
+
+static void what_another_puts_brings_nothing_back(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = blob_digest();
+
+	(void)state;
+	lab_init(&lab);
+	assert_int_equal(put(&lab, &d, 0, 100), 0);
+	by_another(&lab, &d, puts_beside);
+	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
+	assert_false(ql_packed_has(lab.store, &d, 0, 1));
+	assert_true(reads_right(&lab, &d, 200, 300));
+}
+
+/* What this process takes itself it knows. */
+static void what_was_put_outlives_what_is_taken_beside_it(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = blob_digest();
+
+	(void)state;
+	lab_init(&lab);
+	assert_int_equal(put(&lab, &d, 0, 30000), 0);
+	assert_int_equal(put(&lab, &d, 50000, 300000), 0);
+	assert_int_equal(punches(lab.store, &d, &lab.err), 0);
+	assert_int_equal(ql_packed_trim(lab.store, &d, &lab.err), 0);
+	assert_true(reads_right(&lab, &d, 0, 30000));
+	assert_false(ql_packed_has(lab.store, &d, 50000, 1));
+	assert_true(reads_right(&lab, &d, 240000, 300000));
+	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
+	again(&lab);
+	assert_true(reads_right(&lab, &d, 0, 30000));
+	assert_false(ql_packed_has(lab.store, &d, 50000, 1));
+	assert_true(reads_right(&lab, &d, 240000, 300000));
+}
+
+static uint64_t generation(struct lab *lab, const struct ql_digest *d)
+{
+	struct ql_packed_record rec = { 0 };
+	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
+
+	assert_int_equal(
+		ql_txn_begin(lab->store->catalog, false, &txn, &lab->err), 0);
+	assert_int_equal(ql_packed_record_get(txn, d, &rec), 0);
+	ql_packed_record_release(&rec);
+	return rec.generation;
+}
+
+/* What is remembered of a generation is void with another. */
+static void who_takes_nothing_changes_nothing(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = blob_digest();
+	uint64_t was;
+
+	(void)state;
+	lab_init(&lab);
+	assert_int_equal(put(&lab, &d, 0, 30000), 0);
+	assert_int_equal(put(&lab, &d, 500000, 600000), 0);
+	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
+	was = generation(&lab, &d);
+	by_another(&lab, &d, ql_packed_trim);
+	by_another(&lab, &d, punches);
+	assert_int_equal(generation(&lab, &d), was);
+	assert_int_equal(put(&lab, &d, 100000, 110000), 0);
+	by_another(&lab, &d, ql_packed_trim);
+	assert_true(generation(&lab, &d) > was);
 }
 
 static char *file_path(const struct lab *lab, const struct ql_digest *d)
@@ -436,6 +562,11 @@ int main(void)
 		cmocka_unit_test(what_is_punched_is_gone),
 		cmocka_unit_test(
 			what_another_punches_before_it_is_settled_is_gone),
+		cmocka_unit_test(
+			what_another_takes_stays_gone_where_more_is_put),
+		cmocka_unit_test(what_another_puts_brings_nothing_back),
+		cmocka_unit_test(what_was_put_outlives_what_is_taken_beside_it),
+		cmocka_unit_test(who_takes_nothing_changes_nothing),
 		cmocka_unit_test(a_record_without_its_file_counts_for_nothing),
 		cmocka_unit_test(a_file_without_a_record_is_trimmed_away),
 		cmocka_unit_test(a_long_life),
