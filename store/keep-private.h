@@ -117,10 +117,13 @@ void ql_keep_unit_image(const struct ql_store *store,
 /* ---- keephold.c: what may not go ---- */
 
 /* Sets the holds of images and units; tries the locks, and lets them go. */
-void ql_keep_holds(struct ql_keep_map *map, struct ql_txn *txn);
-/* Locks an image's tree against who would open it, without waiting.  False:
- * somebody has it open. */
-bool ql_keep_lock_image(struct ql_keep_map *map, struct ql_keep_image *image);
+int ql_keep_holds(struct ql_keep_map *map, struct ql_txn *txn,
+		  struct ql_error *err);
+/* Locks an image's tree against who would open it, without waiting; of one
+ * that is not there is nothing to lock.  -EBUSY (not described): somebody has
+ * it open. */
+int ql_keep_lock_image(struct ql_keep_map *map, struct ql_keep_image *image,
+		       struct ql_error *err);
 /* The eviction's lock, between processes; waits.  Before any transaction.  Of a
  * store that is only read it may be that there is none: *ret_fd is as it was
  * then. */
@@ -128,9 +131,10 @@ int ql_keep_lock(struct ql_store *store, bool exclusive, int *ret_fd,
 		 struct ql_error *err);
 /* For itself, without waiting: -EBUSY and the like, not described. */
 int ql_keep_lock_try(const struct ql_store *store, int *ret_fd);
-/* Likewise; the lock, owned, or -1: its tree is not there. */
-bool ql_keep_lock_layer(const struct ql_store *store,
-			const struct ql_digest *diff_id, int *ret_fd);
+/* As of an image's tree; the lock, owned; as it was: there is no tree. */
+int ql_keep_lock_layer(const struct ql_store *store,
+		       const struct ql_digest *diff_id, int *ret_fd,
+		       struct ql_error *err);
 bool ql_keep_is_promised(struct ql_txn *txn, const struct ql_digest *manifest);
 /* Seconds that a promise has left that was made `age` s ago by the machine's
  * clock, where that still runs (same_boot), wall: by the other. */

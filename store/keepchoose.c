@@ -62,27 +62,38 @@ static int choose_demote(struct ql_evict *ev, struct ql_victim *v,
 	return 0;
 }
 
-/* A plan may demote a unit and then drop it, in one round. */
-static bool has_layer(const struct ql_evict *ev,
-		      const struct ql_keep_unit *unit)
+int ql_evict_lock_image(struct ql_evict *ev, struct ql_keep_image *image,
+			struct ql_error *err)
 {
-	for (size_t i = 0; ev->fn && i < ev->n_victims; i++)
-		if (ev->victims[i].unit == unit && ev->victims[i].layer_fd >= 0)
-			return true;
-	return false;
+	int r = ql_keep_lock_image(&ev->map, image, err);
+
+	if (ev->fn && image->fd >= 0)
+		(void)close(ql_take_fd(&image->fd));
+	return r;
 }
 
 /* Nobody opens it until the round is over. */
-static bool lock_unit(struct ql_evict *ev, struct ql_victim *v)
+static int lock_unit(struct ql_evict *ev, struct ql_victim *v,
+		     struct ql_error *err)
 {
 	struct ql_keep_unit *unit = v->unit;
+	int r = 0;
 
-	for (uint32_t i = 0; i < unit->n_images; i++)
-		if (!ql_keep_lock_image(&ev->map,
-					&ev->map.images[unit->images[i]]))
-			return false;
-	return unit->is_image || has_layer(ev, unit) ||
-	       ql_keep_lock_layer(ev->store, &unit->digest, &v->layer_fd);
+	for (uint32_t i = 0; i < unit->n_images && r == 0; i++)
+		r = ql_evict_lock_image(ev, &ev->map.images[unit->images[i]],
+					err);
+	if (r == 0 && !unit->is_image)
+		r = ql_keep_lock_layer(ev->store, &unit->digest, &v->layer_fd,
+				       err);
+	if (ev->fn && v->layer_fd >= 0)
+		(void)close(ql_take_fd(&v->layer_fd));
+	return r;
+}
+
+/* It is the process that lacks something, not the unit. */
+static bool is_lack(int r)
+{
+	return r == -ENOMEM || r == -EMFILE || r == -ENFILE;
 }
 
 static int choose(struct ql_evict *ev, struct ql_keep_unit *unit, bool demote,
@@ -105,7 +116,10 @@ static int choose(struct ql_evict *ev, struct ql_keep_unit *unit, bool demote,
 	*v = (struct ql_victim){ .unit = unit,
 				 .demote = demote,
 				 .layer_fd = -1 };
-	if (!lock_unit(ev, v)) {
+	r = lock_unit(ev, v, err);
+	if (r < 0 && r != -EBUSY)
+		return r;
+	if (r < 0) {
 		unit->hold = QL_HOLD_MOUNTED; /* since it was looked at */
 		ev->n_victims--;
 		if (v->layer_fd >= 0)
@@ -113,7 +127,7 @@ static int choose(struct ql_evict *ev, struct ql_keep_unit *unit, bool demote,
 		return 0;
 	}
 	r = demote ? choose_demote(ev, v, err) : choose_drop(ev, v, err);
-	if (r < 0 && r != -ENOMEM) {
+	if (r < 0 && !is_lack(r)) {
 		/* Damaged: fsck says so, and others can go. */
 		ql_debug("msg=\"cannot evict\" error=%d text=\"%s\"", r,
 			 err ? err->text : "");
@@ -126,18 +140,22 @@ static int choose(struct ql_evict *ev, struct ql_keep_unit *unit, bool demote,
 			(void)close(v->layer_fd);
 	} else if (r == 0 && demote && v->objects.n == 0) {
 		ev->n_victims--;
-		(void)close(ql_take_fd(&v->layer_fd));
+		if (v->layer_fd >= 0)
+			(void)close(v->layer_fd);
 	}
 	return r;
 }
 
-/* Victims of one kind, until they may free so much. */
+/* Victims of one kind, until they may free so much, or are as many as one round
+ * may lock. */
 static int choose_kind(struct ql_evict *ev, bool demote, uint64_t bytes,
 		       uint64_t *sum, struct ql_error *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < ev->n && r == 0 && *sum < bytes; i++) {
+	for (size_t i = 0; i < ev->n && r == 0 && *sum < bytes &&
+			   (ev->fn || ev->n_victims < QL_EVICT_VICTIMS);
+	     i++) {
 		struct ql_keep_unit *unit = ev->order[i];
 		size_t had = ev->n_victims;
 

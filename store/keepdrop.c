@@ -126,27 +126,48 @@ static int demote_unit(struct ql_evict *ev, const struct ql_victim *v,
 
 /* ---- images that nothing is left of ---- */
 
-static bool lock_name(struct ql_evict *ev, const struct ql_digest *digest)
+/* -EBUSY (not described): somebody makes it anew, or more are locked than one
+ * round may.  A plan only tries. */
+static int lock_name(struct ql_evict *ev, const struct ql_digest *digest,
+		     struct ql_error *err)
 {
+	struct ql_name_lock *lock = &ev->locks[ev->n_locks];
+	char hex[QL_DIGEST_HEX + 1];
+	int r;
+
 	for (size_t i = 0; i < ev->n_locks; i++)
 		if (ql_name_lock_is(&ev->locks[i], digest))
-			return true;
-	if (ev->n_locks == QL_EVICT_NAMES ||
-	    ql_name_lock_try(ev->store, digest, &ev->locks[ev->n_locks]) < 0)
-		return false;
-	ev->n_locks++;
-	return true;
+			return 0;
+	if (ev->n_locks == QL_EVICT_NAMES)
+		return -EBUSY;
+	r = ql_name_lock_try(ev->store, digest, lock);
+	if (r == -EBUSY)
+		return r;
+	if (r < 0)
+		return ql_error_errno(err, r, "lock %s",
+				      ql_digest_hex(digest, hex));
+	if (ev->fn)
+		ql_name_lock_release(lock);
+	else
+		ev->n_locks++;
+	return 0;
 }
 
-/* Nobody is making it, or any of its layers, anew. */
-static bool lock_names(struct ql_evict *ev, const struct ql_image_info *info)
+/* Nobody has it open, and nobody is making it, or any of its layers, anew. */
+static int lock_whole(struct ql_evict *ev, struct ql_keep_image *image,
+		      struct ql_error *err)
 {
-	if (!lock_name(ev, &info->manifest))
-		return false;
-	for (uint32_t i = 0; i < info->n_layers; i++)
-		if (!lock_name(ev, &info->layers[i]))
-			return false;
-	return true;
+	const struct ql_image_info *info = &image->info;
+	int r;
+
+	if (image->removed)
+		return 0;
+	r = ql_evict_lock_image(ev, image, err);
+	if (r == 0)
+		r = lock_name(ev, &info->manifest, err);
+	for (uint32_t i = 0; i < info->n_layers && r == 0; i++)
+		r = lock_name(ev, &info->layers[i], err);
+	return r;
 }
 
 static bool all_gone(const struct ql_keep_map *map,
@@ -196,6 +217,7 @@ static void units_removed(struct ql_evict *ev, const struct ql_image_info *info)
 	}
 }
 
+/* That is locked. */
 static int remove_image(struct ql_evict *ev, struct ql_keep_image *image,
 			const struct ql_victim *v, struct ql_error *err)
 {
@@ -204,9 +226,8 @@ static int remove_image(struct ql_evict *ev, struct ql_keep_image *image,
 	size_t had = objects->n;
 	int r;
 
-	if (image->removed || !ql_keep_lock_image(&ev->map, image) ||
-	    !lock_names(ev, &image->info))
-		return 0; /* for another time */
+	if (image->removed)
+		return 0;
 	r = own_objects(ev, &image->info, v, &own, err);
 	if (r == 0)
 		r = ql_image_forget(ev->store, ev->kt.txn, &image->info, &own,
@@ -224,18 +245,47 @@ static int remove_image(struct ql_evict *ev, struct ql_keep_image *image,
 	return 0;
 }
 
-static int remove_images(struct ql_evict *ev, const struct ql_victim *v,
-			 bool all, struct ql_error *err)
+static int lock_all(struct ql_evict *ev, const struct ql_keep_unit *unit,
+		    struct ql_error *err)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < unit->n_images && r == 0; i++)
+		r = lock_whole(ev, &ev->map.images[unit->images[i]], err);
+	return r;
+}
+
+/* That are locked. */
+static int remove_all(struct ql_evict *ev, const struct ql_victim *v,
+		      struct ql_error *err)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < v->unit->n_images && r == 0; i++)
+		r = remove_image(ev, &ev->map.images[v->unit->images[i]], v,
+				 err);
+	return r;
+}
+
+/* Those that it was the last of; who cannot be locked, for another time. */
+static int remove_left(struct ql_evict *ev, const struct ql_victim *v,
+		       struct ql_error *err)
 {
 	const struct ql_keep_unit *unit = v->unit;
 	int r = 0;
 
 	for (uint32_t i = 0; i < unit->n_images && r == 0; i++) {
 		struct ql_keep_image *image = &ev->map.images[unit->images[i]];
+		int locked;
 
-		if (all || (!(image->info.flags & QL_IMAGE_READY) &&
-			    all_gone(&ev->map, &image->info)))
+		if (image->info.flags & QL_IMAGE_READY ||
+		    !all_gone(&ev->map, &image->info))
+			continue;
+		locked = lock_whole(ev, image, err);
+		if (locked == 0)
 			r = remove_image(ev, image, v, err);
+		else if (locked != -EBUSY)
+			r = locked;
 	}
 	return r;
 }
@@ -252,6 +302,15 @@ static uint64_t doom_bytes(struct ql_evict *ev)
 	return sum;
 }
 
+/* Somebody makes anew what has it: it stays, for this eviction.  Where only
+ * this round has locked as much as it may, the next one sees to it, but for
+ * one that is too much by itself. */
+static void put_off(const struct ql_evict *ev, const struct ql_victim *v)
+{
+	if (ev->n_locks < QL_EVICT_NAMES || v == ev->victims)
+		v->unit->hold = QL_HOLD_FLIGHT;
+}
+
 static int drop_unit(struct ql_evict *ev, const struct ql_victim *v,
 		     struct ql_error *err)
 {
@@ -259,18 +318,26 @@ static int drop_unit(struct ql_evict *ev, const struct ql_victim *v,
 
 	/* What could not be told again goes with all that has it. */
 	if (v->unit->is_image || !v->unit->has_toc) {
-		r = remove_images(ev, v, true, err);
+		r = lock_all(ev, v->unit, err);
+		if (r == -EBUSY) {
+			put_off(ev, v);
+			return 0;
+		}
+		if (r == 0)
+			r = remove_all(ev, v, err);
 		ev->packed += v->packed;
 	} else {
 		r = drop_layer(ev, v, err);
 		if (r == 0)
-			r = remove_images(ev, v, false, err);
+			r = remove_left(ev, v, err);
 	}
-	if (r == 0 && ev->kt.cache)
+	if (r < 0)
+		return r;
+	if (ev->kt.cache)
 		ql_cache_evict(ev->kt.cache, ql_keep_id(&v->unit->digest));
 	v->unit->removed = true;
 	ev->stats.units++;
-	return r;
+	return 0;
 }
 
 static int tell_step(struct ql_evict *ev, const struct ql_victim *v,
@@ -319,7 +386,7 @@ int ql_evict_victim(struct ql_evict *ev, const struct ql_victim *v,
 	}
 	v->unit->demoted |= v->demote;
 	r = v->demote ? demote_unit(ev, v, err) : drop_unit(ev, v, err);
-	if (r < 0)
+	if (r < 0 || (!v->demote && !v->unit->removed))
 		return r;
 	/* What a plan has demoted is dropped once. */
 	if (ev->fn)

@@ -167,7 +167,7 @@ static int evict_look(struct ql_evict *ev, struct ql_error *err)
 	if (r == 0)
 		r = ql_keep_map_init(ev->store, kt.txn, &ev->map, err);
 	if (r == 0)
-		ql_keep_holds(&ev->map, kt.txn);
+		r = ql_keep_holds(&ev->map, kt.txn, err);
 	if (r == 0 && kt.cache)
 		r = ql_keep_enter_map(&kt, &ev->map, err);
 	if (r == 0)

@@ -8,7 +8,11 @@
 
 #include "store/keep-private.h"
 
-enum { QL_EVICT_NAMES = 256 }; /* locked in a round, at most */
+/* In a round, at most: each is an open file. */
+enum {
+	QL_EVICT_VICTIMS = 256,
+	QL_EVICT_NAMES = 256,
+};
 
 /* One that is to go in this round. */
 struct ql_victim {
@@ -46,6 +50,10 @@ struct ql_evict {
 /* Bytes of disk of an object, whole or in part. */
 uint64_t ql_evict_object_bytes(struct ql_store *store,
 			       const struct ql_digest *digest);
+/* Locks an image's tree until the round ends; a plan, which would have all of
+ * them open at once, only tries.  As ql_keep_lock_image(). */
+int ql_evict_lock_image(struct ql_evict *ev, struct ql_keep_image *image,
+			struct ql_error *err);
 /* Step 1: adds victims until they may free so many bytes.  Of one that somebody
  * has open by now the hold is set. */
 int ql_evict_choose(struct ql_evict *ev, uint64_t bytes, struct ql_error *err);

@@ -66,39 +66,46 @@ int ql_keep_lock_try(const struct ql_store *store, int *ret_fd)
 	return 0;
 }
 
-/* -EBUSY, -ENOENT and the like, not described. */
+/* -EBUSY, -ENOENT: not described, for they are no errors. */
 static int lock_file(const struct ql_store *store, const char *path, int op,
-		     int *ret_fd)
+		     int *ret_fd, struct ql_error *err)
 {
 	_cleanup_close_ int fd =
 		openat(store->root_fd, path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 
 	if (fd < 0)
-		return -errno;
+		return errno == ENOENT
+			       ? -ENOENT
+			       : ql_error_errno(err, -errno, "open %s/%s",
+						store->root, path);
 	while (flock(fd, op) < 0)
-		if (errno != EINTR)
-			return errno == EWOULDBLOCK ? -EBUSY : -errno;
+		if (errno == EWOULDBLOCK)
+			return -EBUSY;
+		else if (errno != EINTR)
+			return ql_error_errno(err, -errno, "lock %s/%s",
+					      store->root, path);
 	if (fstat(fd, &st) < 0)
-		return -errno;
+		return ql_error_errno(err, -errno, "%s/%s", store->root, path);
 	if (st.st_nlink == 0)
 		return -ENOENT;
 	*ret_fd = ql_take_fd(&fd);
 	return 0;
 }
 
-bool ql_keep_lock_image(struct ql_keep_map *map, struct ql_keep_image *image)
+int ql_keep_lock_image(struct ql_keep_map *map, struct ql_keep_image *image,
+		       struct ql_error *err)
 {
 	char path[QL_CFS_PATH];
 	int r;
 
 	if (image->fd >= 0)
-		return true;
+		return 0;
 	r = lock_file(map->store,
 		      ql_cfs_path("images", &image->info.manifest, path),
-		      LOCK_EX | LOCK_NB, &image->fd);
+		      LOCK_EX | LOCK_NB, &image->fd, err);
 	/* Without a tree nobody has it open either. */
-	return r == 0 || r == -ENOENT;
+	return r == -ENOENT ? 0 : r;
 }
 
 int ql_image_hold(const struct ql_store *store,
@@ -107,7 +114,7 @@ int ql_image_hold(const struct ql_store *store,
 	char path[QL_CFS_PATH];
 
 	return lock_file(store, ql_cfs_path("images", manifest, path), LOCK_SH,
-			 ret_fd);
+			 ret_fd, NULL);
 }
 
 int ql_layer_hold(const struct ql_store *store, const struct ql_digest *diff_id,
@@ -115,17 +122,19 @@ int ql_layer_hold(const struct ql_store *store, const struct ql_digest *diff_id,
 {
 	char path[QL_CFS_PATH];
 
-	return lock_file(store, ql_layer_path(diff_id, path), LOCK_SH, ret_fd);
+	return lock_file(store, ql_layer_path(diff_id, path), LOCK_SH, ret_fd,
+			 NULL);
 }
 
-bool ql_keep_lock_layer(const struct ql_store *store,
-			const struct ql_digest *diff_id, int *ret_fd)
+int ql_keep_lock_layer(const struct ql_store *store,
+		       const struct ql_digest *diff_id, int *ret_fd,
+		       struct ql_error *err)
 {
 	char path[QL_CFS_PATH];
 	int r = lock_file(store, ql_layer_path(diff_id, path),
-			  LOCK_EX | LOCK_NB, ret_fd);
+			  LOCK_EX | LOCK_NB, ret_fd, err);
 
-	return r == 0 || r == -ENOENT;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* ---- promises ---- */
@@ -370,47 +379,60 @@ int ql_promises_mend(struct ql_txn *txn, struct ql_error *err)
 
 /* ---- holds ---- */
 
-static enum ql_keep_hold image_hold(struct ql_keep_map *map,
-				    struct ql_keep_image *image,
-				    struct ql_txn *txn)
+static int image_hold(struct ql_keep_map *map, struct ql_keep_image *image,
+		      struct ql_txn *txn, struct ql_error *err)
 {
+	int r;
+
+	image->hold = QL_HOLD_PINNED;
 	if (image->info.flags & QL_IMAGE_PINNED)
-		return QL_HOLD_PINNED;
-	if (!ql_keep_lock_image(map, image))
-		return QL_HOLD_MOUNTED;
+		return 0;
+	r = ql_keep_lock_image(map, image, err);
+	if (r < 0) {
+		image->hold = QL_HOLD_MOUNTED;
+		return r == -EBUSY ? 0 : r;
+	}
 	if (image->fd >= 0)
 		(void)close(ql_take_fd(&image->fd));
-	return ql_keep_is_promised(txn, &image->info.manifest)
-		       ? QL_HOLD_PROMISED
-		       : QL_HOLD_NONE;
+	image->hold = ql_keep_is_promised(txn, &image->info.manifest)
+			      ? QL_HOLD_PROMISED
+			      : QL_HOLD_NONE;
+	return 0;
 }
 
-static enum ql_keep_hold unit_hold(const struct ql_keep_map *map,
-				   const struct ql_keep_unit *unit)
+static int unit_hold(const struct ql_keep_map *map, struct ql_keep_unit *unit,
+		     struct ql_error *err)
 {
 	_cleanup_close_ int fd = -1;
 	enum ql_keep_hold hold = QL_HOLDS;
+	int r = 0;
 
-	if (unit->n_images == 0)
-		return QL_HOLD_FLIGHT;
 	for (uint32_t i = 0; i < unit->n_images; i++) {
 		enum ql_keep_hold h = map->images[unit->images[i]].hold;
 
 		if (h != QL_HOLD_NONE && h < hold)
 			hold = h;
 	}
-	if (hold != QL_HOLDS)
-		return hold;
-	return !unit->is_image && !ql_keep_lock_layer(map->store, &unit->digest,
-						      &fd)
-		       ? QL_HOLD_FLIGHT
-		       : QL_HOLD_NONE;
+	if (hold == QL_HOLDS && unit->n_images == 0) {
+		hold = QL_HOLD_FLIGHT;
+	} else if (hold == QL_HOLDS) {
+		if (!unit->is_image)
+			r = ql_keep_lock_layer(map->store, &unit->digest, &fd,
+					       err);
+		hold = r == -EBUSY ? QL_HOLD_FLIGHT : QL_HOLD_NONE;
+	}
+	unit->hold = hold;
+	return r == -EBUSY ? 0 : r;
 }
 
-void ql_keep_holds(struct ql_keep_map *map, struct ql_txn *txn)
+int ql_keep_holds(struct ql_keep_map *map, struct ql_txn *txn,
+		  struct ql_error *err)
 {
-	for (size_t i = 0; i < map->n_images; i++)
-		map->images[i].hold = image_hold(map, &map->images[i], txn);
-	for (size_t i = 0; i < map->n_units; i++)
-		map->units[i].hold = unit_hold(map, &map->units[i]);
+	int r = 0;
+
+	for (size_t i = 0; i < map->n_images && r == 0; i++)
+		r = image_hold(map, &map->images[i], txn, err);
+	for (size_t i = 0; i < map->n_units && r == 0; i++)
+		r = unit_hold(map, &map->units[i], err);
+	return r;
 }

@@ -165,9 +165,10 @@ int ql_keep_status(struct ql_store *store, struct ql_keep_status *ret_status,
 		r = ql_txn_begin(store->catalog, false, &txn, err);
 	if (r == 0)
 		r = ql_keep_map_init(store, txn, &map, err);
+	if (r == 0)
+		r = ql_keep_holds(&map, txn, err);
 	if (r < 0)
 		return r;
-	ql_keep_holds(&map, txn);
 	status_counts(txn, &status);
 	status_units(&map, &status);
 	*ret_status = status;

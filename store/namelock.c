@@ -46,7 +46,13 @@ int ql_name_lock_try(const struct ql_store *store,
 			 O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (lock.fd < 0)
 		return -errno;
-	if (flock(lock.fd, LOCK_EX | LOCK_NB) < 0 || !namelock_current(&lock)) {
+	if (flock(lock.fd, LOCK_EX | LOCK_NB) < 0) {
+		int code = errno == EWOULDBLOCK ? -EBUSY : -errno;
+
+		(void)close(lock.fd);
+		return code;
+	}
+	if (!namelock_current(&lock)) {
 		(void)close(lock.fd);
 		return -EBUSY;
 	}
