@@ -196,6 +196,10 @@ static unsigned int look(struct ql_evictor *ev, bool at_once)
 							: LOOK_MS;
 	if (!at_once && ev->again && ql_now_ns() < ev->again_at)
 		return LOOK_MS;
+	/* Nor is anybody asked to let go for what dead ones had taken. */
+	if (ql_space_mend(ev->store, &s, NULL) < 0 ||
+	    ql_space_lacks(&s, room) == 0)
+		return LOOK_SOON_MS;
 	(void)let_go(ev, UNUSED);
 	if (make_room(ev, &s, &st, &err) < 0)
 		not_made(ev, &err);

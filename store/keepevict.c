@@ -187,6 +187,8 @@ static int evict_lacks(struct ql_store *store, uint64_t bytes,
 	struct ql_space space;
 	int r = ql_space_get(store, &space, err);
 
+	if (r == 0 && ql_space_lacks(&space, bytes) > 0)
+		r = ql_space_mend(store, &space, err);
 	if (r < 0)
 		return r;
 	*ret_lacks = ql_space_lacks(&space, bytes);

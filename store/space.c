@@ -257,6 +257,18 @@ int ql_space_get(struct ql_store *store, struct ql_space *ret_space,
 	return r < 0 ? r : space_look(store, ret_space, err);
 }
 
+int ql_space_mend(struct ql_store *store, struct ql_space *ret_space,
+		  struct ql_error *err)
+{
+	int r = 0;
+
+	if (store->writable)
+		ql_space_file_bury(store->space);
+	if (store->writable && atomic_load(&store->space->page->buried) > 0)
+		r = ql_space_count(store, 0, err);
+	return r < 0 ? r : ql_space_get(store, ret_space, err);
+}
+
 uint64_t ql_space_lacks(const struct ql_space *s, uint64_t bytes)
 {
 	uint64_t lacks = 0, n;

@@ -13,7 +13,7 @@
  * ql_space_free_begin() and ql_space_free_end(), or by ql_space_unlink().  So
  * the counter may be too high, where somebody was killed or took too much, but
  * never too low by more than the margin; a recount mends it, and is made before
- * anybody is refused.
+ * anybody is refused, and before anything goes for what a killed one had taken.
  *
  * The catalogue grows by itself: its file is looked at each time.
  *
@@ -65,6 +65,10 @@ int ql_space_get(struct ql_store *store, struct ql_space *ret_space,
 /* Walks through all of the store first.  Others go on meanwhile. */
 int ql_space_recount(struct ql_store *store, struct ql_space *ret_space,
 		     struct ql_error *err);
+/* As ql_space_get(), but walks first where somebody was killed since the last
+ * time who had taken something: before anything goes for it. */
+int ql_space_mend(struct ql_store *store, struct ql_space *ret_space,
+		  struct ql_error *err);
 /* How many bytes have to be freed before so many more fit; 0: they do. */
 uint64_t ql_space_lacks(const struct ql_space *space, uint64_t bytes);
 /* Whether there is a budget; costs nothing. */

@@ -108,12 +108,13 @@ static int count_locked(struct ql_store *store, struct ql_error *err)
 {
 	struct ql_space_page *page = store->space->page;
 	struct count c = { 0 };
-	int64_t since, named, sum = 0;
+	int64_t since, buried, named, sum = 0;
 	int r;
 
 	/* Before the walk, which finds what they left. */
 	ql_space_file_bury(store->space);
 	since = atomic_load(&page->since);
+	buried = atomic_load(&page->buried);
 	named = atomic_load(&page->named);
 	r = count_all(store, &c);
 	if (r < 0)
@@ -125,6 +126,7 @@ static int count_locked(struct ql_store *store, struct ql_error *err)
 	}
 	(void)atomic_fetch_add(&page->named, sum - named);
 	(void)atomic_fetch_sub(&page->since, since);
+	(void)atomic_fetch_sub(&page->buried, buried);
 	/* Who died during it is for the next one. */
 	ql_space_file_bury(store->space);
 	atomic_store(&page->counted, 1);
@@ -142,8 +144,9 @@ int ql_space_count(struct ql_store *store, uint64_t since, struct ql_error *err)
 	r = ql_space_file_lock(store->space);
 	if (r < 0)
 		(void)ql_error_errno(err, r, "lock %s/space", store->root);
-	/* Another may have counted while we waited. */
-	else if (!atomic_load(&page->counted) ||
+	/* Another may have counted while we waited.  Takers that it saw and
+	 * that were refused then leave since below 0. */
+	else if (!atomic_load(&page->counted) || since == 0 ||
 		 atomic_load(&page->since) >= (int64_t)since)
 		r = count_locked(store, err);
 	ql_space_file_unlock(store->space);

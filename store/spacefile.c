@@ -71,7 +71,8 @@ static void slot_clear(struct ql_space_page *page, unsigned int i)
 
 /* Of a dead one: what it had taken may be on the disk, and under names that
  * nobody counted.  So it counts as if it were all named, until a recount, which
- * who would be refused for it makes. */
+ * is made before anybody is refused, or goes, for it.  A count that knows of it
+ * as buried has seen it named. */
 static void slot_bury(struct ql_space_page *page, unsigned int i)
 {
 	int64_t taken = atomic_load(&page->taken[i]);
@@ -79,6 +80,7 @@ static void slot_bury(struct ql_space_page *page, unsigned int i)
 	if (taken > 0) {
 		(void)atomic_fetch_add(&page->named, taken);
 		(void)atomic_fetch_add(&page->since, taken);
+		(void)atomic_fetch_add(&page->buried, taken);
 	}
 	slot_clear(page, i);
 }

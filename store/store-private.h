@@ -57,6 +57,7 @@ struct ql_space_page {
 	_Atomic uint64_t kinds[QL_SPACE_KINDS]; /* at the last count */
 	_Atomic int64_t taken[QL_SPACE_SLOTS];
 	_Atomic int64_t written[QL_SPACE_SLOTS]; /* of taken, at most */
+	_Atomic int64_t buried; /* of named: that the dead had taken */
 };
 
 struct ql_space_file {
@@ -77,7 +78,8 @@ void ql_space_file_close(struct ql_space_file *file);
 /* Taken by all, the dead among them; and what of it may not be written. */
 uint64_t ql_space_file_taken(const struct ql_space_file *file,
 			     uint64_t *ret_unwritten);
-/* What the dead had taken counts as named from now on. */
+/* What the dead had taken counts as named from now on, and as buried until the
+ * next count. */
 void ql_space_file_bury(struct ql_space_file *file);
 /* Against those that free, also in other processes. */
 int ql_space_file_lock(struct ql_space_file *file);
@@ -88,7 +90,7 @@ void ql_space_file_unshare(struct ql_space_file *file);
 /* After the catalogue. */
 int ql_space_open(struct ql_store *store, struct ql_error *err);
 /* Where at least so many bytes were taken since the last count, or none was
- * made. */
+ * made; 0: in any case. */
 int ql_space_count(struct ql_store *store, uint64_t since,
 		   struct ql_error *err);
 

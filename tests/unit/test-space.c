@@ -258,6 +258,47 @@ static void who_would_be_refused_has_it_counted_anew(void **state)
 	ql_space_done(lab.store, 5 * MIB, 0);
 }
 
+/* A file that nobody counts tells whether there was a walk. */
+static void what_is_mended_is_what_the_dead_had_taken(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	_cleanup_free_ char *path = NULL;
+	struct ql_space s;
+	uint64_t used;
+	int status, fd;
+	char one[4096] = { 1 };
+	pid_t pid;
+
+	(void)state;
+	lab_init(&lab);
+	used = space(&lab).used;
+	path = ql_strf("%s/partial/uncounted", lab.root);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, one, sizeof(one)), sizeof(one));
+	(void)close(fd);
+	/* A living one's is none of it. */
+	assert_int_equal(ql_space_take(lab.store, MIB, NULL), 0);
+	assert_int_equal(ql_space_mend(lab.store, &s, &lab.err), 0);
+	assert_int_equal(s.used, used + MIB);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		take_and_die(&lab);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	/* Of takers that were refused during a count. */
+	(void)atomic_fetch_sub(&lab.store->space->page->since,
+			       (int64_t)(64 * MIB));
+	assert_int_equal(ql_space_mend(lab.store, &s, &lab.err), 0);
+	assert_int_equal(s.used, used + MIB + 4096 + 65536);
+	/* It is mended. */
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(ql_space_mend(lab.store, &s, &lab.err), 0);
+	assert_int_equal(s.used, used + MIB + 4096 + 65536);
+	assert_int_equal(recount(&lab).used, used + MIB + 65536);
+	ql_space_done(lab.store, MIB, 0);
+}
+
 /* ---- another start of the machine ---- */
 
 static void a_page_of_another_start_is_not_believed(void **state)
@@ -409,6 +450,7 @@ int main(void)
 		cmocka_unit_test(
 			who_comes_after_a_killed_one_counts_what_it_left),
 		cmocka_unit_test(who_would_be_refused_has_it_counted_anew),
+		cmocka_unit_test(what_is_mended_is_what_the_dead_had_taken),
 		cmocka_unit_test(a_page_of_another_start_is_not_believed),
 		cmocka_unit_test(the_sum_is_right),
 		cmocka_unit_test(a_count_meanwhile_is_never_too_low),
