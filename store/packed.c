@@ -17,7 +17,7 @@
  * generation is as it was: to look for holes would not do, as others write into
  * blocks that were punched.
  */
-#include "store/store-private.h"
+#include "store/packedset.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  * settled.  A look costs a read transaction, which tells whether another
  * process has changed the record since.
  */
-#include "store/store-private.h"
+#include "store/packedset.h"
 
 #include <errno.h>
 #include <fcntl.h>

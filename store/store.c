@@ -16,6 +16,8 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "store/packedset.h"
+
 char *ql_store_default_root(void)
 {
 	const char *env = getenv("QUICKLAYER_ROOT");
