@@ -519,6 +519,12 @@ int ql_fill_missing(struct ql_store *store, const struct ql_image_info *info,
 int ql_fill_await(struct ql_filler *f, struct ql_fill_file *file,
 		  uint64_t offset, uint64_t len);
 
+/* ---- repairpacked.c ---- */
+
+/* Takes out what is damaged of what is packed of a blob. */
+int ql_repair_packed(struct ql_store *store, const struct ql_digest *blob,
+		     struct ql_error *err);
+
 /* ---- repairlayer.c ---- */
 
 /*

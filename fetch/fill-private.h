@@ -151,7 +151,6 @@ struct ql_filler {
 	struct ql_fill_waiter *waiters; /* all that wait */
 	struct ql_fill_file *settling;	/* list by dirty_next */
 	size_t n_settling;
-	bool packed; /* something was put in packed/, and is not settled */
 	uint64_t settle_since;		 /* ns; 0: nothing to settle */
 	struct ql_fill_sources *sources; /* owned; has its own lock */
 	struct ql_fill_spool *spools;	 /* owned */
@@ -177,11 +176,12 @@ struct ql_filler {
 	uint64_t measured_at, measured_bytes; /* when the rate was last */
 	unsigned int n_threads;		      /* workers that run */
 	unsigned int flushing;		      /* wait for a settling */
-	bool busy_settling;		      /* a batch is being settled */
-	bool unsettled;			      /* the last one failed */
-	struct ql_error settle_error;	      /* why */
-	bool hurry;			      /* a waiter's time is over */
-	struct ql_fill_whole *whole;	      /* owned; to be recorded so */
+	bool packed; /* something was put in packed/, and is not settled */
+	bool busy_settling;	      /* a batch is being settled */
+	bool unsettled;		      /* the last one failed */
+	bool hurry;		      /* a waiter's time is over */
+	struct ql_error settle_error; /* why */
+	struct ql_fill_whole *whole;  /* owned; to be recorded so */
 	bool stop;
 
 	/* The starting and stopping thread's. */

@@ -4,7 +4,8 @@
  * from wherever its blobs are known to be.
  *
  * In this order, each step needing those before: damaged objects are set aside
- * and their users become lazy; manifests and configurations; layers' trees and
+ * and their users become lazy; what is damaged of what is packed is taken out;
+ * manifests and configurations; layers' trees and
  * tables; images' trees; the catalogue's counts; objects, by the filling
  * engine, or, where no table knows them, by their layer as a whole.  At last
  * each object is read again, and what is whole is recorded so.
@@ -296,6 +297,21 @@ static void images_repair(struct repair *rp)
 	}
 }
 
+/* What is damaged goes, and is fetched again when it is read. */
+static void packed_repair(struct repair *rp)
+{
+	for (size_t i = 0; i < rp->n; i++) {
+		const struct ql_fault *fault = rp->items[i].fault;
+		struct ql_error err = QL_ERROR_INIT;
+
+		if (is_open(&rp->items[i], QL_FAULT_PACKED))
+			items_end(rp, QL_FAULT_PACKED, &fault->digest,
+				  ql_repair_packed(rp->store, &fault->digest,
+						   &err),
+				  &err);
+	}
+}
+
 static void counts_repair(struct repair *rp)
 {
 	struct ql_error err = QL_ERROR_INIT;
@@ -513,6 +529,7 @@ static int repair_run(struct repair *rp, const atomic_bool *stop,
 	r = objects_aside(rp, stop, err);
 	if (r < 0)
 		return r;
+	packed_repair(rp);
 	documents_repair(rp, true);
 	documents_repair(rp, false);
 	layers_repair(rp);

@@ -4,6 +4,16 @@
 #ifndef QL_REPAIR_H
 #define QL_REPAIR_H
 
+/*
+ * Decodes what is packed of a blob, at a pace (may be NULL), and compares it
+ * with what its table of contents says.  Without a table nobody can tell: 0.
+ * *ret_bytes: read of the blob, also on failure.  -EBADMSG: some of it is
+ * damaged, and still is at a second look; -ECANCELED.  All are described.
+ */
+int ql_packed_verify(struct ql_store *store, const struct ql_digest *blob,
+		     struct ql_pace *pace, uint64_t *ret_bytes,
+		     struct ql_error *err);
+
 struct ql_repair_stats {
 	uint64_t repaired, failed; /* findings */
 };
@@ -11,7 +21,8 @@ struct ql_repair_stats {
 typedef void ql_repair_fn(const struct ql_fault *fault, const char *why,
 			  void *arg);
 /*
- * Repairs what ql_store_check() found (faults: borrowed).  A damaged object is
+ * Repairs what ql_store_check() and ql_packed_verify() found (faults:
+ * borrowed).  A damaged object is
  * not served any more from then on, whether another can be had or not.  Waits
  * for the store's exclusive lock, until *stop (may be NULL; -ECANCELED), and
  * for what is fetched as long as options say.  report is called once for each

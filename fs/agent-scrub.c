@@ -3,7 +3,8 @@
  * The scrub: a thread that reads all objects again, once an interval and at a
  * rate, and has what it finds damaged fetched anew.  It goes through them in
  * the order of their digests and writes down where it is, so that a pass goes
- * on after a restart.  At a pass's end the catalogue is compared with the
+ * on after a restart.  Then it decodes what is packed, and takes out what is
+ * damaged of that.  At a pass's end the catalogue is compared with the
  * trees, too.  It stands aside while somebody waits for content.
  */
 #include <errno.h>
@@ -232,6 +233,30 @@ static int scrub_one(const struct ql_digest *digest, const char *path,
 	return r == -ECANCELED ? r : 0;
 }
 
+static int scrub_packed(const struct ql_digest *blob, uint64_t disk_bytes,
+			void *arg)
+{
+	struct ql_scrubber *sc = arg;
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_fault fault = { QL_FAULT_PACKED, *blob, err.text };
+	uint64_t bytes = 0;
+	int r = pace_look(sc);
+
+	(void)disk_bytes;
+	if (r < 0)
+		return r;
+	r = ql_packed_verify(sc->store, blob, &sc->pace, &bytes, &err);
+	if (r == -EBADMSG)
+		found_add(&sc->found, &fault, FAULTS_MAX);
+	else if (r < 0 && r != -ECANCELED)
+		ql_log(QL_LOG_WARN, "msg=\"cannot be read\" error=\"%s\"",
+		       err.text);
+	(void)pthread_mutex_lock(&sc->lock);
+	sc->state.bytes += bytes;
+	(void)pthread_mutex_unlock(&sc->lock);
+	return r == -ECANCELED ? r : 0;
+}
+
 static void pass_begin(struct ql_scrubber *sc)
 {
 	(void)pthread_mutex_lock(&sc->lock);
@@ -255,6 +280,9 @@ static void pass(struct ql_scrubber *sc)
 	sc->pace.at = 0;
 	sc->saved_at = ql_now_ns();
 	r = ql_objects_walk(sc->store, from, scrub_one, sc, &err);
+	/* All of it again where a pass went on in the middle of that. */
+	if (r == 0)
+		r = ql_packed_each(sc->store, scrub_packed, sc, &err);
 	found_repair(sc, r == 0);
 	if (r < 0 && r != -ECANCELED)
 		ql_log(QL_LOG_WARN, "msg=\"the scrub stops\" error=\"%s\"",

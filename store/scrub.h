@@ -76,6 +76,7 @@ enum ql_fault_kind {
 	QL_FAULT_LAYER,	 /* its tree, or its table of contents: a diff ID */
 	QL_FAULT_IMAGE,	 /* its tree, or what is beside it: a manifest */
 	QL_FAULT_COUNT,	 /* the catalogue's count of an object's users */
+	QL_FAULT_PACKED, /* some of what is packed: a blob (fetch/repair.h) */
 	QL_FAULT_OTHER,	 /* nothing can be made of it but to name it */
 };
 struct ql_fault {

@@ -89,6 +89,35 @@ static void finding_take(const struct ql_fault *fault, void *arg)
 		finding_keep(f, fault);
 }
 
+/* ---- what is packed ---- */
+
+struct packed_look {
+	struct ql_store *store; /* borrowed, as these */
+	struct ql_pace *pace;
+	struct findings *findings;
+	struct ql_fsck_stats *stats;
+};
+
+static int packed_one(const struct ql_digest *blob, uint64_t disk_bytes,
+		      void *arg)
+{
+	struct packed_look *look = arg;
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_fault fault = { QL_FAULT_PACKED, *blob, err.text };
+	uint64_t bytes;
+	int r = ql_packed_verify(look->store, blob, look->pace, &bytes, &err);
+
+	(void)disk_bytes;
+	look->stats->bytes += bytes;
+	if (r == 0)
+		return 0;
+	look->stats->errors++;
+	if (r != -EBADMSG)
+		fault.kind = QL_FAULT_OTHER;
+	finding_take(&fault, look->findings);
+	return 0;
+}
+
 /* ---- what becomes of it ---- */
 
 static void outcome(const struct ql_fault *fault, const char *why, void *arg)
@@ -200,6 +229,7 @@ int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err)
 	};
 	struct ql_pace pace = { 0 };
 	struct ql_fsck_stats s;
+	struct packed_look look = { NULL, &pace, &f, &s };
 	int r = cli->rate ? ql_units_rate(cli->rate, &pace.rate) : 0;
 
 	if (r < 0 || (cli->rate && pace.rate == 0)) {
@@ -214,6 +244,9 @@ int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err)
 	r = store_open(cli, &store, err);
 	if (r == 0)
 		r = ql_store_check(store, &pace, finding_take, &f, &s, err);
+	look.store = store;
+	if (r == 0)
+		r = ql_packed_each(store, packed_one, &look, err);
 	if (r == 0 && cli->repair)
 		r = repair(cli, store, &f, err);
 	if (r == 0)

@@ -219,6 +219,83 @@ done
 fails "a rate of nothing" 2 "$QL" fsck --rate 0
 fails "a rate that is none" 2 "$QL" fsck --rate fast
 
+# ---- what is packed ----
+
+push_image "oci:$TMP/oci:t" lab:indexed || bail push
+(
+	export QUICKLAYER_ROOT=$TMP/other
+	"$QL" pull -q --full "$REGISTRY/lab:indexed" &&
+		"$QL" index --push "$REGISTRY/lab:indexed"
+) >/dev/null || bail index
+S=$TMP/packed QUICKLAYER_ROOT=$TMP/packed
+# spoil FILE WHAT: where its middle lies in packed/, a byte becomes another
+# one, or a block a hole.
+spoil()
+{
+	python3 - "$S/packed" "$1" "$2" <<-'PY'
+		import ctypes, glob, os, sys
+		want = open(sys.argv[2], "rb").read()
+		want = want[len(want) // 2:][:64]
+		for path in glob.glob(sys.argv[1] + "/*/*"):
+		    at = open(path, "rb").read().find(want)
+		    if at < 0:
+		        continue
+		    os.chmod(path, 0o644)
+		    with open(path, "r+b") as f:
+		        if sys.argv[3] == "hole":
+		            assert ctypes.CDLL(None).fallocate(f.fileno(), 3,
+		                ctypes.c_long(at // 4096 * 4096),
+		                ctypes.c_long(4096)) == 0
+		        else:
+		            f.seek(at); f.write(bytes([want[0] ^ 1]))
+		    sys.exit(0)
+		sys.exit(1)
+	PY
+}
+# packed FILTER: of the status of the image.
+packed()
+{
+	"$QL" status --json "$image" | jq "$1"
+}
+for image in "$CHUNKED" "$REGISTRY/lab:indexed"; do
+	rm -rf "$S"
+	"$B/tests/lab/limits" "$S" 500000000 0 >/dev/null || bail limits
+	"$QL" pull -q --no-agent --full "$image" >/dev/null || bail pull
+	n=$(packed .files_packed)
+	ok "${image##*/}: what is packed is sound" "$QL" fsck
+	is "$(packed .files_packed)" "$n" "... and stays"
+	[ "$n" -gt 0 ] && [ "$("$QL" fsck --json | jq .bytes)" -gt 3000000 ] &&
+		pass "... and is read" || fail "$n files are packed"
+	for what in byte hole; do
+		ok "... a $what is damaged" \
+			spoil "$TMP/base/usr/large0" $what
+		fails "... fsck finds it" 1 "$QL" fsck --rate 50MB/s
+		like "$OUT" "packed/.*: 1 damaged parts, the first at byte" \
+			"... and says where"
+		like "$OUT" ": 1 errors" "... and nothing else"
+		is "$(packed .files_packed)" "$n" "... and takes nothing away"
+		ok "... and repairs it" "$QL" fsck --repair
+		like "$("$QL" fsck)" ": 0 errors" "... and finds nothing then"
+		here=$(packed .files_packed)
+		[ "$here" -lt "$n" ] && [ "$here" -gt $((n / 2)) ] &&
+			pass "... what was damaged is gone, and not all" ||
+			fail "$here of $n are packed"
+		ok "... and all files are umoci's" same "$image" "$TMP/want"
+		ok "... and can be packed again" \
+			"$QL" pull -q --no-agent --full "$image"
+	done
+	ok "... two at once" spoil "$TMP/base/usr/large1" byte
+	ok "... are damaged" spoil "$TMP/base/usr/large3" byte
+	fails "... and found" 1 "$QL" fsck
+	# Where spans are large, one file's chunk crosses into the other's.
+	parts=2
+	[ "$image" = "$CHUNKED" ] || parts='[12]'
+	like "$OUT" "packed/.*: $parts damaged parts" "... both"
+	ok "... and repaired" "$QL" fsck --repair
+	ok "... and all files are umoci's" same "$image" "$TMP/want"
+done
+S=$TMP/store QUICKLAYER_ROOT=$TMP/store
+
 # ---- nobody has it ----
 
 registry_down
