@@ -232,16 +232,6 @@ uint64_t ql_partial_disk(const struct ql_store *store,
 		       : (uint64_t)st.st_blocks * 512;
 }
 
-int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
-		    struct ql_error *err)
-{
-	char path[PARTIAL_PATH];
-	int r = partial_forget_one(store, digest, err);
-
-	(void)ql_space_unlink(store, partial_path(digest, path), NULL);
-	return r;
-}
-
 int ql_partial_extents(struct ql_store *store, const struct ql_digest *digest,
 		       uint64_t size, struct ql_extents *ret_extents)
 {

@@ -341,9 +341,6 @@ struct ql_object_ready {
 int ql_store_settle(struct ql_store *store, struct ql_object_ready *ready,
 		    size_t n_ready, struct ql_partial_state *partial,
 		    size_t n_partial, struct ql_error *err);
-/* Forgets what was there of a partial file, and the file. */
-int ql_partial_drop(struct ql_store *store, const struct ql_digest *digest,
-		    struct ql_error *err);
 /* Whether an object is here, whole. */
 bool ql_object_here(const struct ql_store *store,
 		    const struct ql_digest *digest);

@@ -299,24 +299,6 @@ static void a_removed_file_is_not_recorded(void **state)
 	ql_extents_release(&e);
 }
 
-static void what_is_dropped_is_gone(void **state)
-{
-	_cleanup_lab_ struct lab lab;
-	struct ql_digest d = digest();
-	_cleanup_free_ char *path = NULL;
-	struct ql_extents e;
-
-	(void)state;
-	lab_init(&lab);
-	path = part_path(&lab, &d);
-	assert_int_equal(ql_partial_drop(lab.store, &d, &lab.err), 0);
-	part_fill(&lab, &d, 0, 10);
-	assert_int_equal(ql_partial_drop(lab.store, &d, &lab.err), 0);
-	assert_int_equal(access(path, F_OK), -1);
-	(void)close(part_open(&lab, &d, &e));
-	assert_int_equal(e.n, 0);
-}
-
 /* More parts than a record may have: some of them are forgotten, and it is
  * no error. */
 static void a_shattered_file_is_recorded_in_part(void **state)
@@ -364,7 +346,6 @@ int main(void)
 		cmocka_unit_test(a_file_without_a_name_gets_one),
 		cmocka_unit_test(what_nothing_needs_gets_no_name),
 		cmocka_unit_test(a_removed_file_is_not_recorded),
-		cmocka_unit_test(what_is_dropped_is_gone),
 		cmocka_unit_test(a_shattered_file_is_recorded_in_part),
 	};
 
