@@ -127,9 +127,8 @@ int ql_keep_lock_image(struct ql_keep_map *map, struct ql_keep_image *image,
 /* The eviction's lock, between processes; waits.  Before any transaction.  Of a
  * store that is only read it may be that there is none: *ret_fd is as it was
  * then. */
-int ql_keep_lock(struct ql_store *store, bool exclusive, int *ret_fd,
-		 struct ql_error *err);
-/* For itself, without waiting: -EBUSY and the like, not described. */
+int ql_keep_lock(struct ql_store *store, int *ret_fd, struct ql_error *err);
+/* Without waiting: -EBUSY and the like, not described. */
 int ql_keep_lock_try(const struct ql_store *store, int *ret_fd);
 /* As of an image's tree; the lock, owned; as it was: there is no tree. */
 int ql_keep_lock_layer(const struct ql_store *store,

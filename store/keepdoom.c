@@ -388,7 +388,7 @@ static int recover(struct ql_store *store, bool wait, struct ql_error *err)
 	ql_txn_abort(ql_take_ptr(txn));
 	if (!pending)
 		return 0;
-	r = wait ? ql_keep_lock(store, true, &lock, err)
+	r = wait ? ql_keep_lock(store, &lock, err)
 		 : ql_keep_lock_try(store, &lock);
 	/* Whose intents they are is at it. */
 	if (r == -EBUSY)

@@ -234,7 +234,7 @@ static int make_room_locked(struct ql_store *store, uint64_t bytes, bool last,
 {
 	_cleanup_(evict_release) struct ql_evict ev = { .store = store };
 	_cleanup_close_ int lock = -1;
-	int r = ql_keep_lock(store, true, &lock, err);
+	int r = ql_keep_lock(store, &lock, err);
 
 	if (r == 0)
 		r = make_room(&ev, bytes, last, err);
@@ -276,7 +276,7 @@ int ql_keep_plan(struct ql_store *store, uint64_t bytes, ql_keep_fn *fn,
 	int r = ql_store_need_write(store, err);
 
 	if (r == 0)
-		r = ql_keep_lock(store, true, &lock, err);
+		r = ql_keep_lock(store, &lock, err);
 	if (r == 0)
 		r = ql_doom_recover(store, err);
 	if (r == 0)

@@ -435,7 +435,7 @@ int ql_store_gc(struct ql_store *store, bool dry_run, ql_gc_fn *fn, void *arg,
 				    "somebody adds to the store, or removes "
 				    "from it: try again later");
 	if (r == 0)
-		r = ql_keep_lock(store, true, &keep, err);
+		r = ql_keep_lock(store, &keep, err);
 	if (r == 0)
 		r = ql_doom_recover(store, err);
 	if (r == 0)

@@ -32,8 +32,7 @@ enum { BOOT_ID = 16, PROMISE_RECORD = 3 * 8 + BOOT_ID };
 
 /* ---- locks ---- */
 
-int ql_keep_lock(struct ql_store *store, bool exclusive, int *ret_fd,
-		 struct ql_error *err)
+int ql_keep_lock(struct ql_store *store, int *ret_fd, struct ql_error *err)
 {
 	int flags = store->writable ? O_RDWR | O_CREAT : O_RDONLY;
 	_cleanup_close_ int fd =
@@ -45,7 +44,7 @@ int ql_keep_lock(struct ql_store *store, bool exclusive, int *ret_fd,
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "open %s/keep.lock",
 				      store->root);
-	while (flock(fd, exclusive ? LOCK_EX : LOCK_SH) < 0)
+	while (flock(fd, LOCK_EX) < 0)
 		if (errno != EINTR)
 			return ql_error_errno(err, -errno, "lock %s/keep.lock",
 					      store->root);

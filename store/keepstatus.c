@@ -159,7 +159,7 @@ int ql_keep_status(struct ql_store *store, struct ql_keep_status *ret_status,
 	_cleanup_close_ int lock = -1;
 	struct ql_keep_status status = { 0 };
 	/* Holds are tried by locks, and two that try would see each other. */
-	int r = ql_keep_lock(store, true, &lock, err);
+	int r = ql_keep_lock(store, &lock, err);
 
 	if (r == 0)
 		r = ql_txn_begin(store->catalog, false, &txn, err);

@@ -241,7 +241,7 @@ static int use_try(struct use *u, const struct ql_digest *manifest,
 	/* What is about to go of it goes first: it is not there then for
 	 * whoever fetches it again. */
 	if (u->any_gone) {
-		r = ql_keep_lock(u->store, true, &lock, err);
+		r = ql_keep_lock(u->store, &lock, err);
 		if (r == 0)
 			r = ql_doom_recover(u->store, err);
 		if (r == 0)
@@ -314,7 +314,7 @@ int ql_keep_open_layer(struct ql_store *store, const struct ql_digest *diff_id,
 		return ql_error_nomem(err);
 	ql_keep_unit_layer(store, &info, &u.units[0].unit);
 	u.n = 1;
-	r = ql_keep_lock(store, true, &lock, err);
+	r = ql_keep_lock(store, &lock, err);
 	if (r == 0)
 		r = ql_doom_recover(store, err);
 	if (r == 0)

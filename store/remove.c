@@ -344,7 +344,7 @@ int ql_image_remove(struct ql_store *store, const char *name,
 	if (r == 0)
 		r = ql_store_lock(store, true, &lock, err);
 	if (r == 0)
-		r = ql_keep_lock(store, true, &keep, err);
+		r = ql_keep_lock(store, &keep, err);
 	if (r == 0)
 		r = rmi_run(&rm, name, manifest, &stats, err);
 	if (r == 0)

@@ -47,7 +47,7 @@ static void who_reads_looks_between_evictions(void **state)
 	(void)look_main(&l);
 	assert_int_equal(l.r, 0); /* there was no eviction yet */
 	atomic_store(&l.done, false);
-	assert_int_equal(ql_keep_lock(lab.store, true, &lock, NULL), 0);
+	assert_int_equal(ql_keep_lock(lab.store, &lock, NULL), 0);
 	assert_int_equal(pthread_create(&thread, NULL, look_main, &l), 0);
 	(void)usleep(200000);
 	assert_false(atomic_load(&l.done));

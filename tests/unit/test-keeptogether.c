@@ -73,7 +73,7 @@ static void one_makes_room_at_a_time(void **state)
 
 	(void)state;
 	two_and_one(&lab, m);
-	assert_int_equal(ql_keep_lock(lab.store, true, &lock, &lab.err), 0);
+	assert_int_equal(ql_keep_lock(lab.store, &lock, &lab.err), 0);
 	maker_start(&maker, &lab, 4 * BIG - 8192);
 	(void)usleep(200000);
 	assert_false(atomic_load(&maker.done));
