@@ -235,50 +235,63 @@ static bool gc_has_image(const struct gc *gc, const struct ql_digest *digest)
 
 /* ---- folders ---- */
 
+/* Of a file that may be somebody's, *ret_lock is a lock on it, owned, until it
+ * is gone: else who opens it meanwhile would have one without a name. */
 typedef bool gc_keep_fn(const struct gc *gc, const char *path,
-			const char *suffix, const struct ql_digest *digest);
+			const char *suffix, const struct ql_digest *digest,
+			int *ret_lock);
+
+static bool gc_is_locked(const struct gc *gc, const char *path, int *ret_lock)
+{
+	_cleanup_close_ int fd =
+		openat(gc->store->root_fd, path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno != ENOENT;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return true;
+	*ret_lock = ql_take_fd(&fd);
+	return false;
+}
 
 static bool keep_layer(const struct gc *gc, const char *path,
-		       const char *suffix, const struct ql_digest *digest)
+		       const char *suffix, const struct ql_digest *digest,
+		       int *ret_lock)
 {
 	(void)path;
+	(void)ret_lock;
 	return strcmp(suffix, ".toc") == 0 ? gc_has_blob(gc, digest)
 					   : gc_has_layer(gc, digest);
 }
 
 static bool keep_image(const struct gc *gc, const char *path,
-		       const char *suffix, const struct ql_digest *digest)
+		       const char *suffix, const struct ql_digest *digest,
+		       int *ret_lock)
 {
-	_cleanup_close_ int fd = -1;
-
 	if (gc_has_image(gc, digest))
 		return true;
-	if (strcmp(suffix, ".cfs") != 0)
-		return false;
-	/* A mount that outlived it. */
-	fd = openat(gc->store->root_fd, path, O_RDONLY | O_CLOEXEC);
-	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+	/* A mount may outlive it. */
+	return strcmp(suffix, ".cfs") == 0 && gc_is_locked(gc, path, ret_lock);
 }
 
 /* Others than partial files have been left: who makes them holds the store's
  * lock, but for locks, which are taken by themselves. */
 static bool keep_partial(const struct gc *gc, const char *path,
-			 const char *suffix, const struct ql_digest *digest)
+			 const char *suffix, const struct ql_digest *digest,
+			 int *ret_lock)
 {
-	_cleanup_close_ int fd = -1;
-
 	if (strcmp(suffix, ".part") == 0 && gc_has_object(gc, digest))
 		return true;
-	if (strcmp(suffix, ".part") != 0 && strcmp(suffix, ".lock") != 0)
-		return false;
-	fd = openat(gc->store->root_fd, path, O_RDONLY | O_CLOEXEC);
-	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+	return (strcmp(suffix, ".part") == 0 || strcmp(suffix, ".lock") == 0) &&
+	       gc_is_locked(gc, path, ret_lock);
 }
 
 static bool keep_object(const struct gc *gc, const char *path,
-			const char *suffix, const struct ql_digest *digest)
+			const char *suffix, const struct ql_digest *digest,
+			int *ret_lock)
 {
 	(void)path;
+	(void)ret_lock;
 	(void)suffix;
 	return gc_has_object(gc, digest);
 }
@@ -305,6 +318,7 @@ static void gc_folder(struct gc *gc, const char *folder, const char *prefix,
 
 	while (dir && (d = readdir(dir))) {
 		_cleanup_free_ char *path = ql_strf("%s/%s", folder, d->d_name);
+		_cleanup_close_ int lock = -1;
 		char hex[QL_DIGEST_HEX + 1];
 		struct ql_digest digest;
 
@@ -313,7 +327,7 @@ static void gc_folder(struct gc *gc, const char *folder, const char *prefix,
 		(void)snprintf(hex, sizeof(hex), "%s%.*s", prefix, (int)n,
 			       d->d_name);
 		if (ql_digest_from_hex(hex, &digest) == 0 &&
-		    !keep(gc, path, d->d_name + n, &digest))
+		    !keep(gc, path, d->d_name + n, &digest, &lock))
 			gc_take(gc, path);
 	}
 }

@@ -6,7 +6,9 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <inttypes.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "store/store-private.h"
@@ -55,10 +57,66 @@ static void a_dry_run_names_layers_of_no_image(void **state)
 	assert_true(ql_object_exists(lab.store, &shared));
 }
 
+/* ---- locks ---- */
+
+enum { TRIALS = 3 };
+
+/* Whom nobody locks, and whether somebody does when it goes. */
+struct trials {
+	char *paths[TRIALS]; /* owned; below the root */
+	int fds[TRIALS];     /* owned; opened before */
+	unsigned int gone, locked;
+};
+
+static void try_lock(const char *path, uint64_t bytes, void *arg)
+{
+	struct trials *t = arg;
+
+	(void)bytes;
+	for (int i = 0; i < TRIALS; i++)
+		if (strcmp(path, t->paths[i]) == 0) {
+			t->gone++;
+			t->locked += flock(t->fds[i], LOCK_EX | LOCK_NB) < 0;
+		}
+}
+
+static void what_goes_is_locked_until_it_is_gone(void **state)
+{
+	static const char *const names[TRIALS][2] = { { "partial", "part" },
+						      { "partial", "lock" },
+						      { "images", "cfs" } };
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest m[2], none = big_digest('n');
+	struct trials t = { .gone = 0 };
+	struct ql_remove_stats stats;
+	char hex[QL_DIGEST_HEX + 1];
+
+	(void)state;
+	two_images(&lab, m);
+	for (int i = 0; i < TRIALS; i++) {
+		t.paths[i] = ql_strf("%s/%s.%s", names[i][0],
+				     ql_digest_hex(&none, hex), names[i][1]);
+		tarball_must(t.paths[i] != NULL);
+		t.fds[i] = openat(lab.store->root_fd, t.paths[i],
+				  O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+		assert_true(t.fds[i] >= 0);
+	}
+	assert_int_equal(ql_store_gc(lab.store, false, try_lock, &t, &stats,
+				     &lab.err),
+			 0);
+	assert_int_equal(t.gone, TRIALS);
+	assert_int_equal(t.locked, TRIALS);
+	for (int i = 0; i < TRIALS; i++) {
+		(void)close(t.fds[i]);
+		free(t.paths[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_dry_run_names_layers_of_no_image),
+		cmocka_unit_test(what_goes_is_locked_until_it_is_gone),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
