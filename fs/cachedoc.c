@@ -376,10 +376,20 @@ int ql_doc_gc(struct ql_store *store, const struct ql_gc_ask *ask,
 
 /* ---- promises ---- */
 
+/* The second that has begun is not taken from what is asked for, but from the
+ * longest, which would be too long then. */
+static uint64_t ends_after(uint64_t seconds)
+{
+	struct timespec ts = { 0 };
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec + (seconds < QL_PROMISE_MAX) + seconds;
+}
+
 int ql_doc_promise(struct ql_store *store, const char *text, uint64_t seconds,
 		   json_t **ret_json, struct ql_error *err)
 {
-	uint64_t until = seconds ? (uint64_t)time(NULL) + seconds : 0;
+	uint64_t until = seconds ? ends_after(seconds) : 0;
 	_cleanup_free_ char *name = NULL;
 	struct ql_digest manifest;
 	int r = 0;
