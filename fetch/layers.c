@@ -14,6 +14,7 @@
 #include "fetch/fetch-private.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -234,23 +235,32 @@ static int layer_fill(struct layers *ls, uint32_t layer, struct ql_error *err)
 	return 0;
 }
 
+/* A layer that comes whole needs room for all of its files at once. */
+static void layer_prefix(const struct ql_descriptor *d, struct ql_error *err)
+{
+	char digest[QL_DIGEST_TEXT + 1];
+
+	(void)ql_digest_text(&d->digest, digest);
+	if (err->code == -ENOSPC)
+		(void)ql_error_prefix(err,
+				      "layer %s (%" PRIu64
+				      " bytes as it comes)",
+				      digest, d->size);
+	else
+		(void)ql_error_prefix(err, "layer %s", digest);
+}
+
 /* The first error alone is kept; what it canceled is not of interest. */
 static void layer_failed(struct layers *ls, uint32_t layer,
 			 const struct ql_error *why)
 {
-	char digest[QL_DIGEST_TEXT + 1];
-
 	(void)pthread_mutex_lock(&ls->lock);
 	if (ls->error == 0) {
 		ls->error = why->code;
 		if (ls->err) {
 			*ls->err = *why;
-			(void)ql_error_prefix(
-				ls->err, "layer %s",
-				ql_digest_text(&ls->resolved->manifest
-							.layers[layer]
-							.digest,
-					       digest));
+			layer_prefix(&ls->resolved->manifest.layers[layer],
+				     ls->err);
 		}
 	}
 	(void)pthread_mutex_unlock(&ls->lock);

@@ -402,7 +402,8 @@ static int take_limited(struct ql_store *store, uint64_t bytes,
 	return r == -ENOSPC ? refuse(store, s, bytes, err) : r;
 }
 
-/* What the walk does not see in time, the margin holds: names in folders. */
+/* What the walk does not see in time, the margin holds: names in folders.  By
+ * since, what is kept was taken, too: half of it is a quarter of the budget. */
 static int take_recount(struct ql_store *store, struct ql_error *err)
 {
 	struct ql_space_page *page = store->space->page;
@@ -416,9 +417,9 @@ static int take_recount(struct ql_store *store, struct ql_error *err)
 				    "counter of what is taken",
 				    store->root);
 	if (atomic_load(&page->counted) &&
-	    atomic_load(&page->since) < (int64_t)(budget / 4))
+	    atomic_load(&page->since) < (int64_t)(budget / 2))
 		return 0;
-	return ql_space_count(store, budget / 4, err);
+	return ql_space_count(store, budget / 2, err);
 }
 
 int ql_space_take(struct ql_store *store, uint64_t bytes, struct ql_error *err)
@@ -446,9 +447,12 @@ void ql_space_wrote(struct ql_store *store, uint64_t bytes)
 			       (int64_t)bytes);
 }
 
+/* A count may have found them under their name already, and have them twice
+ * now: the next one is to look again. */
 void ql_space_done(struct ql_store *store, uint64_t taken, uint64_t kept)
 {
 	(void)atomic_fetch_add(&store->space->page->named, (int64_t)kept);
+	(void)atomic_fetch_add(&store->space->page->since, (int64_t)kept);
 	slot_sub(store, taken);
 }
 

@@ -52,7 +52,7 @@ struct ql_space_page {
 	_Atomic uint32_t limited; /* budget and reserve are known */
 	_Atomic uint32_t slots;	  /* those below may be in use */
 	_Atomic int64_t named;	  /* bytes of disk under names */
-	_Atomic int64_t since;	  /* taken since the last count began */
+	_Atomic int64_t since; /* taken, and kept, since the last count began */
 	_Atomic uint64_t budget, reserve;
 	_Atomic uint64_t kinds[QL_SPACE_KINDS]; /* at the last count */
 	_Atomic int64_t taken[QL_SPACE_SLOTS];

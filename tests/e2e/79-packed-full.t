@@ -107,6 +107,30 @@ for form in chunked estargz indexed; do
 	note "$(cat "$TMP/err")"
 done
 
+# ---- what has no table comes plain, and as a whole ----
+
+# Its largest file does not fit; or none is too large, and all are.
+mkdir "$TMP/many"
+for i in {1..30}; do
+	head -c 1000000 /dev/urandom >"$TMP/many/f$i"
+done
+tar -C "$TMP/many" --owner=0 --group=0 -cf "$TMP/many.tar" . || bail tar
+make_image "$TMP/oci-many" t "$TMP/many.tar:gzip" >/dev/null || bail make_image
+for oci in oci oci-many; do
+	begin
+	manifest=$(jq -r '.manifests[0].digest' "$TMP/$oci/index.json" | tr : /)
+	size=$(jq '.layers[0].size' "$TMP/$oci/blobs/$manifest")
+	fails "$oci: what does not fit" 1 \
+		"$QL" pull -q --no-agent --full "oci:$TMP/$oci:t"
+	like "$OUT" "layer sha256:[0-9a-f]* \($size bytes as it comes\): " \
+		"... is named with its size"
+	like "$OUT" "the budget of $BUDGET" "... and the budget is"
+	holds
+	is "$("$QL" images --json)" "[]" "... and nothing is left of it"
+done
+like "$("$QL" status)" "there was no room .* the budget of $BUDGET" \
+	"... status says so, too"
+
 # ---- through the agent ----
 
 cat >"$TMP/agent.yaml" <<-YAML

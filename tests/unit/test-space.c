@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -259,6 +260,37 @@ static void who_would_be_refused_has_it_counted_anew(void **state)
 }
 
 /* A file that nobody counts tells whether there was a walk. */
+/* A file that grows under its name is found by a count, and then counts again
+ * by what was taken for it: nobody is refused for that. */
+static void who_would_be_refused_for_what_counts_twice_is_not(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *data = calloc(6, MIB);
+	_cleanup_close_ int fd = -1;
+	struct ql_space s;
+	uint64_t left;
+
+	(void)state;
+	lab_init(&lab);
+	assert_int_equal(ql_space_limits(lab.store, 20 * MIB, 0, NULL), 0);
+	path = ql_strf("%s/partial/grows", lab.root);
+	assert_non_null(path);
+	assert_non_null(data);
+	assert_int_equal(ql_space_take(lab.store, 6 * MIB, &lab.err), 0);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(ql_write_full(fd, data, 6 * MIB), 0);
+	(void)recount(&lab);
+	ql_space_done(lab.store, 6 * MIB, 6 * MIB);
+	s = space(&lab);
+	left = s.budget - s.margin - s.used;
+	assert_int_equal(ql_space_take(lab.store, left + 4 * MIB, &lab.err), 0);
+	ql_space_done(lab.store, left + 4 * MIB, 0);
+	s = space(&lab);
+	assert_int_equal(recount(&lab).used, s.used);
+}
+
 static void what_is_mended_is_what_the_dead_had_taken(void **state)
 {
 	_cleanup_lab_ struct lab lab;
@@ -450,6 +482,8 @@ int main(void)
 		cmocka_unit_test(
 			who_comes_after_a_killed_one_counts_what_it_left),
 		cmocka_unit_test(who_would_be_refused_has_it_counted_anew),
+		cmocka_unit_test(
+			who_would_be_refused_for_what_counts_twice_is_not),
 		cmocka_unit_test(what_is_mended_is_what_the_dead_had_taken),
 		cmocka_unit_test(a_page_of_another_start_is_not_believed),
 		cmocka_unit_test(the_sum_is_right),
