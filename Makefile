@@ -40,14 +40,15 @@ LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 
 AGENT_SRC := fs/quicklayerd.c
 LIB_SRC := $(filter-out $(AGENT_SRC),$(wildcard store/base/*.c store/cache/*.c \
-	store/*.c fetch/*.c refactor/*.c fs/*.c tools/cachesim/*.c))
+	store/*.c fetch/*.c refactor/*.c fs/*.c sched-exporter/*.c \
+	tools/cachesim/*.c))
 CLI_SRC := $(wildcard tools/*.c)
 UNIT_SRC := $(wildcard tests/unit/test-*.c)
 LAB_SRC := $(wildcard tests/lab/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
 ALL_SRC := $(LIB_SRC) $(AGENT_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
 HEADERS := $(wildcard store/base/*.h store/cache/*.h store/*.h fetch/*.h \
-	refactor/*.h fs/*.h tools/*.h tools/cachesim/*.h tests/*/*.h)
+	refactor/*.h fs/*.h sched-exporter/*.h tools/*.h tools/cachesim/*.h tests/*/*.h)
 SCRIPTS := .ci/run $(wildcard tools/*.sh tools/*/*.sh tools/*/*/*.sh \
 	tests/lab/*.sh \
 	tests/e2e/*.sh tests/e2e/*.t tests/e2e/run tests/fuzz/*.sh tools/completion/*)
