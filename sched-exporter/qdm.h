@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The Quicklayer Deployment Manifest: a plan (plan.h) as it is sent to the
+ * nodes that carry it out.  Pure functions; any thread may call them.
+ *
+ *     {
+ *       "apiVersion": "quicklayer.io/v1",
+ *       "kind": "DeploymentManifest",
+ *       "cluster": NAME,
+ *       "generation": 1 to 2^63-1, a later plan's is larger,
+ *       "created": "2026-11-29T03:02:50Z",
+ *       "image": { "reference": TEXT, "digest": "sha256:…" },
+ *       "nodes": [
+ *         {
+ *           "name": NAME,
+ *           "address": "HOST:PORT", of its peer server,
+ *           "fetches": [            in the order of fetching
+ *             {
+ *               "digest": "sha256:…",
+ *               "bytes": 1 to QL_DEPLOY_BYTES_MAX,
+ *               "from": SOURCE,
+ *               "fallback": SOURCE, absent where there is none,
+ *               "uplinkShare": 1 to 1000, parts per thousand of the way into
+ *                   the site that this fetch may take; absent where it does
+ *                   not come from outside
+ *             }, …
+ *           ]
+ *         }, …
+ *       ]
+ *     }
+ *     SOURCE: { "registry": true } or { "node": NAME, "address": "HOST:PORT" }
+ *
+ * A NAME is 1 to 253 of [A-Za-z0-9._-], the first no '.' and no '-' (DNS-1123
+ * subdomains and what hosts are called besides).  "nodes" has everyone that is
+ * named in a SOURCE, with the same address, also those that fetch nothing.
+ *
+ * Whatever reads a manifest holds it to all of this: no member that is not
+ * above and none twice; no node twice, no piece twice on a node, no piece of
+ * two sizes; and nobody that has a piece, by from and fallback, in the end from
+ * itself.
+ */
+#ifndef QL_SCHED_QDM_H
+#define QL_SCHED_QDM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sched-exporter/plan.h"
+
+struct ql_buf;
+struct ql_error;
+
+enum {
+	QL_QDM_BYTES_MAX = 64 << 20, /* of the document */
+	QL_QDM_NODES_MAX = QL_DEPLOY_NODES_MAX,
+	QL_QDM_FETCHES_MAX = 1 << 18, /* of all nodes together */
+	QL_QDM_NAME_MAX = 253,	      /* bytes, as all of these */
+	QL_QDM_ADDRESS_MAX = 261,
+	QL_QDM_REFERENCE_MAX = 1024,
+};
+
+#define QL_QDM_API_VERSION "quicklayer.io/v1"
+#define QL_QDM_KIND "DeploymentManifest"
+
+struct ql_qdm_fetch {
+	struct ql_digest digest;
+	uint64_t bytes;
+	uint32_t from;	   /* a number in nodes[], or QL_DEPLOY_REGISTRY */
+	uint32_t fallback; /* as from, or QL_DEPLOY_NONE */
+	uint16_t share;	   /* parts per thousand; 0: not from outside */
+};
+
+struct ql_qdm_node {
+	char *name;	   /* owned */
+	char *address;	   /* owned */
+	uint32_t first, n; /* in fetches[] */
+};
+
+struct ql_qdm {
+	char *cluster; /* owned, as all of these */
+	uint64_t generation;
+	char *created;
+	char *reference;
+	struct ql_digest digest;
+	struct ql_qdm_node *nodes;
+	uint32_t n_nodes;
+	struct ql_qdm_fetch *fetches;
+	uint32_t n_fetches;
+};
+
+void ql_qdm_release(struct ql_qdm *qdm); /* may be zeroed */
+#define _cleanup_qdm_ __attribute__((cleanup(ql_qdm_release)))
+
+/* All borrowed. */
+struct ql_qdm_head {
+	const char *cluster;
+	uint64_t generation;
+	const char *created;
+	const char *reference;
+	const struct ql_digest *digest; /* of the image's manifest */
+};
+
+/*
+ * A plan's manifest.  addresses: of the input's nodes, by number.  -EINVAL
+ * where a name, an address or the head is none of the above, or there is too
+ * much of it; -ENOMEM.
+ */
+int ql_qdm_of_plan(const struct ql_deploy_input *in,
+		   const struct ql_deploy_plan *plan,
+		   const char *const *addresses, const struct ql_qdm_head *head,
+		   struct ql_qdm *ret_qdm, struct ql_error *err);
+
+/* Adds the JSON, on one line.  -ENOMEM; -EFBIG where the buffer is full. */
+int ql_qdm_write(const struct ql_qdm *qdm, struct ql_buf *out,
+		 struct ql_error *err);
+
+/* -EBADMSG: it is no manifest, saying what and where; -EOPNOTSUPP: of another
+ * kind or version; -EFBIG: larger than the bounds above; -ENOMEM. */
+int ql_qdm_parse(const char *data, size_t len, struct ql_qdm *ret_qdm,
+		 struct ql_error *err);
+
+/* Is it for this cluster, and no older than what is known?  -EPERM: another
+ * cluster's; -ESTALE: an older generation. */
+int ql_qdm_check(const struct ql_qdm *qdm, const char *cluster,
+		 uint64_t generation, struct ql_error *err);
+
+/* The number in nodes[] of who is called so, or QL_DEPLOY_NONE. */
+uint32_t ql_qdm_find(const struct ql_qdm *qdm, const char *name);
+
+#endif
