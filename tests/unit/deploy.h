@@ -341,8 +341,29 @@ static inline void assert_about(double a, double b)
 		fail_msg("%.0f ns, not %.0f ns", a, b);
 }
 
-/* Of n's share of what comes into its site: at most the whole, within what
- * rounding up to 1 does. */
+/* The share of the uplink that n has while it fetches what is of p's priority;
+ * 0: it brings in nothing of that. */
+static inline uint32_t share_in(const struct ql_deploy_input *in,
+				const struct ql_deploy_fetch **table,
+				uint32_t p, uint32_t n)
+{
+	uint32_t share = 0;
+
+	for (uint32_t i = 0; i < in->n_pieces; i++) {
+		const struct ql_deploy_fetch *f =
+			table[(size_t)i * in->n_nodes + n];
+
+		if (in->pieces[i].priority != in->pieces[p].priority || !f ||
+		    f->from != QL_DEPLOY_REGISTRY)
+			continue;
+		assert_true(share == 0 || share == f->share);
+		share = f->share;
+	}
+	return share;
+}
+
+/* What comes from outside has a share, nothing else has; and the nodes' shares
+ * of an uplink, for one priority, are the whole, but for rounding. */
 static inline void assert_shares(const struct ql_deploy_input *in,
 				 const struct ql_deploy_fetch **table)
 {
@@ -350,19 +371,27 @@ static inline void assert_shares(const struct ql_deploy_input *in,
 
 	assert_non_null(sum);
 	for (uint32_t p = 0; p < in->n_pieces; p++) {
+		bool sums = in->n_nodes <= 200 && p % 8 == 0;
+
+		memset(sum, 0, in->n_sites * sizeof(*sum));
 		for (uint32_t n = 0; n < in->n_nodes; n++) {
 			const struct ql_deploy_fetch *f =
 				table[(size_t)p * in->n_nodes + n];
 			uint32_t site = in->nodes[n].site;
 
-			if (!f)
-				continue;
-			assert_true(f->share <= 1000);
-			assert_int_equal(f->share > 0,
-					 f->from == QL_DEPLOY_REGISTRY ||
-						 in->nodes[f->from].site !=
-							 site);
+			if (sums)
+				sum[site] += share_in(in, table, p, n);
+			if (f)
+				assert_int_equal(
+					f->share > 0,
+					f->from == QL_DEPLOY_REGISTRY ||
+						in->nodes[f->from].site !=
+							site);
 		}
+		for (uint32_t s = 0; sums && s < in->n_sites; s++)
+			assert_true(sum[s] == 0 ||
+				    (sum[s] + in->n_nodes >= 1000 &&
+				     sum[s] <= 1000 + in->n_nodes));
 	}
 	free(sum);
 }

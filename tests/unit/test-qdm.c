@@ -498,6 +498,36 @@ static void test_a_plan_goes_there_and_back(void **state)
 	deploy_release(&d);
 }
 
+/* Who is asked is in it, be it first or when that fails. */
+static void test_whoever_is_asked_is_in_it(void **state)
+{
+	const char *addresses[] = { "n:1", "n:2", "n:3", "n:4" };
+	struct ql_deploy_plan plan = { 0 };
+	struct ql_qdm qdm = { 0 };
+	struct ql_error err = QL_ERROR_INIT;
+	struct ql_qdm_head head;
+	struct deploy d;
+
+	(void)state;
+	deploy_init(&d, 1, 4, 1);
+	deploy_give(&d, 0, 0);
+	deploy_give(&d, 2, 0);
+	d.in.targets += 3;
+	d.in.n_targets = 1;
+	deploy_plan(&d, &plan);
+	head_fill(&head, &d.pieces[0].digest);
+	if (ql_qdm_of_plan(&d.in, &plan, addresses, &head, &qdm, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(qdm.n_nodes, 3);
+	assert_string_equal(qdm.nodes[1].name, "node2");
+	assert_string_equal(qdm.nodes[1].address, "n:3");
+	assert_int_equal(qdm.fetches[0].from, 0);
+	assert_int_equal(qdm.fetches[0].fallback, 1);
+	ql_qdm_release(&qdm);
+	ql_deploy_plan_release(&plan);
+	deploy_release(&d);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -510,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_too_much_is_refused),
 		cmocka_unit_test(test_it_is_for_this_cluster_and_not_old),
 		cmocka_unit_test(test_a_plan_goes_there_and_back),
+		cmocka_unit_test(test_whoever_is_asked_is_in_it),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
