@@ -163,7 +163,7 @@ static int give(struct ql_fill_waiter *w, const struct ql_fill_loose *l)
 		part.start = l->offset;
 	if (part.end > l->offset + l->len)
 		part.end = l->offset + l->len;
-	if (part.start >= part.end)
+	if (e.start >= e.end || part.start >= part.end)
 		return 0;
 	if (!w->loose)
 		w->loose = malloc((size_t)(e.end - e.start));
