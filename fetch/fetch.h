@@ -68,6 +68,7 @@ int ql_local_ask(const char *socket, const char *method, const char *path,
 /* ---- pulling ---- */
 
 struct ql_filler;
+struct ql_peers;
 
 enum ql_pull_state {
 	QL_PULL_WAITING,
@@ -119,6 +120,8 @@ struct ql_pull_options {
 	struct ql_filler *filler;
 	/* Make no tables of contents of the layers that are read whole. */
 	bool no_index;
+	/* Other nodes, asked before the registry (borrowed); or NULL. */
+	struct ql_peers *peers;
 	ql_pull_progress_fn *progress; /* may be NULL */
 	void *arg;
 	/* With it, the uppermost layers come early.  May be NULL. */
@@ -180,6 +183,8 @@ struct ql_fill_options {
 	 * missing. */
 	bool plain;
 	const char *config_dir; /* registries' settings; NULL: the default */
+	/* Other nodes, asked before the registry (borrowed); or NULL. */
+	struct ql_peers *peers;
 };
 
 /* The store is borrowed and open for writing.  Threads start at once. */
@@ -314,5 +319,7 @@ bool ql_filler_is_busy(struct ql_filler *filler);
 #include "fetch/compose.h"
 
 #include "fetch/repair.h"
+
+#include "fetch/peers.h"
 
 #endif
