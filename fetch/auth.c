@@ -28,6 +28,7 @@ struct ql_auth {
 	const char *actions;  /* asked for where a registry names no scope */
 	pthread_mutex_t lock;
 	struct auth_entry *entries; /* owned; lock */
+	bool shown;		    /* lock: credentials were sent */
 };
 
 int ql_auth_new(struct ql_http *http, struct ql_auth **ret_auth,
@@ -164,7 +165,18 @@ static int entry_renew(struct ql_auth *auth, const struct ql_endpoint *ep,
 	free(e->header);
 	e->header = header;
 	e->expires = expires;
+	auth->shown = auth->shown || known;
 	return 0;
+}
+
+bool ql_auth_has_shown(struct ql_auth *auth)
+{
+	bool shown;
+
+	(void)pthread_mutex_lock(&auth->lock);
+	shown = auth->shown;
+	(void)pthread_mutex_unlock(&auth->lock);
+	return shown;
 }
 
 static int header_get(struct ql_auth *auth, const struct ql_endpoint *ep,

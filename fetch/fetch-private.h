@@ -151,6 +151,8 @@ QL_DEFINE_CLEANUP(struct ql_auth *, ql_auth_free)
 
 /* Tokens are for pushing too; before the first request. */
 void ql_auth_may_push(struct ql_auth *auth);
+/* Whether anybody was shown credentials. */
+bool ql_auth_has_shown(struct ql_auth *auth);
 /* The Authorization to send now, owned; NULL where none is known yet. */
 int ql_auth_header(struct ql_auth *auth, const struct ql_endpoint *ep,
 		   const char *path, char **ret_header, struct ql_error *err);
@@ -266,6 +268,10 @@ struct ql_source_ops {
 			 struct ql_error *err);
 	/* ns of a round trip; 0: near, or not known.  NULL: near. */
 	uint64_t (*rtt)(struct ql_source *src);
+	/* Whether what it has given so far was to be had without credentials.
+	 * NULL: no; a folder's or an archive's content is nobody else's to
+	 * know. */
+	bool (*is_anonymous)(struct ql_source *src);
 	/* From any thread: whatever waits in this source fails soon. */
 	void (*cancel)(struct ql_source *src);
 	void (*free)(struct ql_source *src);
@@ -282,6 +288,8 @@ int ql_source_open(const struct ql_ref *ref,
 		   const struct ql_pull_options *options,
 		   struct ql_source **ret_src, struct ql_error *err);
 void ql_source_free(struct ql_source *src); /* NULL is fine */
+/* QL_IMAGE_ANONYMOUS, or 0: for the record of what it gave. */
+uint32_t ql_source_flags(struct ql_source *src);
 QL_DEFINE_CLEANUP(struct ql_source *, ql_source_free)
 
 int ql_registry_open(const struct ql_ref *ref,

@@ -13,13 +13,16 @@
 enum { PULL_TRIES = 5 };
 
 /* The image is here by its digest: give it this name too. */
-static int pull_known(struct ql_store *store, const struct ql_ref *ref,
+static int pull_known(struct ql_store *store, struct ql_source *src,
+		      const struct ql_ref *ref,
 		      const struct ql_resolved *resolved,
 		      struct ql_pull_result *result, struct ql_error *err)
 {
 	uint32_t n = resolved->manifest.n_layers;
 	int r = ql_image_tag(store, ref->name, &resolved->digest, err);
 
+	if (r == 0 && ql_source_flags(src) & QL_IMAGE_ANONYMOUS)
+		r = ql_image_set_anonymous(store, &resolved->digest, err);
 	if (r < 0)
 		return r;
 	result->up_to_date = true;
@@ -57,7 +60,8 @@ int ql_pull_sources(struct ql_store *store, const char *repository,
 				   err);
 }
 
-static int image_build(struct ql_store *store, const struct ql_ref *ref,
+static int image_build(struct ql_store *store, struct ql_source *src,
+		       const struct ql_ref *ref,
 		       const struct ql_pull_options *options,
 		       const struct ql_resolved *resolved, struct ql_error *err)
 {
@@ -66,6 +70,7 @@ static int image_build(struct ql_store *store, const struct ql_ref *ref,
 		.config = resolved->manifest.config.digest,
 		.n_layers = resolved->manifest.n_layers,
 		.layers = resolved->diff_ids, /* lent, not given */
+		.flags = ql_source_flags(src),
 	};
 	_cleanup_free_ char *repository =
 		ql_ref_repository(ref, options->plain_http);
@@ -118,7 +123,8 @@ static int pull_fetch(struct ql_store *store, struct ql_source *src,
 		if (r == 0)
 			r = ql_pull_hold(store, resolved, holds, err);
 		if (r == 0)
-			r = image_build(store, ref, options, resolved, err);
+			r = image_build(store, src, ref, options, resolved,
+					err);
 	}
 	return r;
 }
@@ -189,7 +195,7 @@ static int pull_image(struct ql_store *store, struct ql_source *src,
 	int r;
 
 	if (ql_image_get(store, &resolved->digest, &known) == 0)
-		return pull_known(store, ref, resolved, result, err);
+		return pull_known(store, src, ref, resolved, result, err);
 	r = pull_shared(store, src, ref, options, resolved, ret_spool, result,
 			err);
 	return r != -ENOENT ? r

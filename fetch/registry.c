@@ -37,6 +37,7 @@ struct ql_registry {
 	bool origin_only;      /* mirrors may not have what was just pushed */
 	unsigned int warm;     /* connections to open beside the next request */
 	atomic_bool fell_back; /* the insecure origin speaks plain HTTP */
+	atomic_bool certified; /* a client's certificate was shown */
 };
 
 /* What a failed try says about the next. */
@@ -105,6 +106,8 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 
 	if (!url)
 		return ql_error_nomem(err);
+	if (ours && ep->tls.cert)
+		atomic_store(&reg->certified, true);
 	for (bool renewed = false;; renewed = true) {
 		_cleanup_response_ struct ql_http_response rs = { 0 };
 		_cleanup_free_ char *auth = NULL;
@@ -348,6 +351,13 @@ static uint64_t registry_rtt(struct ql_source *src)
 	return rtt == UINT64_MAX ? 0 : rtt;
 }
 
+static bool registry_is_anonymous(struct ql_source *src)
+{
+	struct ql_registry *reg = (struct ql_registry *)src;
+
+	return !atomic_load(&reg->certified) && !ql_auth_has_shown(reg->auth);
+}
+
 static void registry_cancel(struct ql_source *src)
 {
 	ql_http_abort(((struct ql_registry *)src)->http);
@@ -369,6 +379,7 @@ static const struct ql_source_ops registry_ops = {
 	.open_range = open_range,
 	.referrers = registry_referrers,
 	.rtt = registry_rtt,
+	.is_anonymous = registry_is_anonymous,
 	.cancel = registry_cancel,
 	.free = registry_free,
 };

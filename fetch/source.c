@@ -19,6 +19,13 @@ int ql_source_open(const struct ql_ref *ref,
 	return ql_error_set(err, -EINVAL, "an unknown kind of source");
 }
 
+uint32_t ql_source_flags(struct ql_source *src)
+{
+	return src->ops->is_anonymous && src->ops->is_anonymous(src)
+		       ? QL_IMAGE_ANONYMOUS
+		       : 0;
+}
+
 void ql_source_free(struct ql_source *src)
 {
 	if (src)

@@ -110,8 +110,8 @@ static int start_config(const struct ql_start *start,
 			       err);
 }
 
-static int start_record(struct ql_store *store, const struct ql_ref *ref,
-			const struct ql_start *start,
+static int start_record(struct ql_store *store, struct ql_source *src,
+			const struct ql_ref *ref, const struct ql_start *start,
 			const struct ql_resolved *resolved,
 			struct ql_error *err)
 {
@@ -120,6 +120,7 @@ static int start_record(struct ql_store *store, const struct ql_ref *ref,
 		.config = resolved->manifest.config.digest,
 		.n_layers = resolved->manifest.n_layers,
 		.layers = resolved->diff_ids, /* lent, not given */
+		.flags = ql_source_flags(src),
 	};
 	int r = ql_pull_documents(store, resolved, err);
 
@@ -197,7 +198,7 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 		r = start_sources(store, repository, &resolved->manifest, &sref,
 				  err);
 	if (r == 0)
-		r = start_record(store, ref, &start, resolved, err);
+		r = start_record(store, src, ref, &start, resolved, err);
 	if (r < 0)
 		return r;
 	result->bytes_fetched += ql_spool_received(spool);

@@ -35,14 +35,15 @@ static json_t *layers_json(const struct ql_image_info *info)
 
 static json_t *image_json(const char *name, const struct ql_image_info *info)
 {
-	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:o}", "name",
-			 ql_json_text(name), "digest",
+	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:o}",
+			 "name", ql_json_text(name), "digest",
 			 ql_json_digest(&info->manifest), "config",
 			 ql_json_digest(&info->config), "pulled",
 			 (json_int_t)info->pulled, "inodes",
 			 (json_int_t)info->inodes, "bytes",
 			 (json_int_t)info->file_bytes, "pinned",
-			 (info->flags & QL_IMAGE_PINNED) != 0, "layers",
+			 (info->flags & QL_IMAGE_PINNED) != 0, "anonymous",
+			 (info->flags & QL_IMAGE_ANONYMOUS) != 0, "layers",
 			 layers_json(info));
 }
 

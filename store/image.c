@@ -163,9 +163,10 @@ int ql_image_record(struct ql_store *store, struct ql_image_info *info,
 	}
 	if (ql_record_get_image(txn, &info->manifest, &known) == -ENOENT)
 		r = ql_refs_add(txn, own, err);
-	/* By whoever was first: somebody may have pinned it since. */
+	/* By whoever was first: somebody may have pinned it since.  What
+	 * anybody could have once is no secret later. */
 	info->flags &= ~(uint32_t)QL_IMAGE_PINNED;
-	info->flags |= known.flags & QL_IMAGE_PINNED;
+	info->flags |= known.flags & (QL_IMAGE_PINNED | QL_IMAGE_ANONYMOUS);
 	if (r == 0)
 		r = ql_record_put_image(txn, info, err);
 	if (r == 0 && name)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pins: a flag in an image's record, and nothing else. */
+/* What is said of an image after it was recorded: flags of its record, and
+ * nothing else. */
 #include "store/store-private.h"
 
 #include <errno.h>
 
-int ql_image_pin(struct ql_store *store, const struct ql_digest *manifest,
-		 bool pinned, struct ql_error *err)
+static int flags_set(struct ql_store *store, const struct ql_digest *manifest,
+		     uint32_t clear, uint32_t set, struct ql_error *err)
 {
 	_cleanup_(ql_txn_abortp) struct ql_txn *txn = NULL;
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
@@ -20,9 +21,27 @@ int ql_image_pin(struct ql_store *store, const struct ql_digest *manifest,
 		return ql_error_set(err, r, "no such image");
 	if (r < 0)
 		return ql_error_errno(err, r, "the image's record");
-	info.flags &= ~(uint32_t)QL_IMAGE_PINNED;
-	if (pinned)
-		info.flags |= QL_IMAGE_PINNED;
+	info.flags = (info.flags & ~clear) | set;
 	r = ql_record_put_image(txn, &info, err);
 	return r < 0 ? r : ql_txn_commit(ql_take_ptr(txn), err);
+}
+
+int ql_image_pin(struct ql_store *store, const struct ql_digest *manifest,
+		 bool pinned, struct ql_error *err)
+{
+	return flags_set(store, manifest, QL_IMAGE_PINNED,
+			 pinned ? QL_IMAGE_PINNED : 0, err);
+}
+
+int ql_image_set_anonymous(struct ql_store *store,
+			   const struct ql_digest *manifest,
+			   struct ql_error *err)
+{
+	_cleanup_image_info_ struct ql_image_info known = { 0 };
+
+	/* No write, and no wait for the disk, where it is known. */
+	if (ql_image_get(store, manifest, &known) == 0 &&
+	    known.flags & QL_IMAGE_ANONYMOUS)
+		return 0;
+	return flags_set(store, manifest, 0, QL_IMAGE_ANONYMOUS, err);
 }

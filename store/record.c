@@ -10,7 +10,8 @@
  * flags
  *
  * Format 1 had no flags, and format 2 no count of users that are gone; a value
- * may end before them.
+ * may end before them.  A flag that a version does not know is kept and means
+ * nothing to it, so one that is new (QL_IMAGE_ANONYMOUS) needs no new format.
  * A value that is shorter or longer than its grammar is -EBADMSG.
  */
 #include "store/store-private.h"

@@ -375,6 +375,9 @@ enum {
 	QL_IMAGE_PINNED = 2, /* not to be removed */
 	/* Ready-made, and all its objects are here. */
 	QL_IMAGE_WHOLE = 4,
+	/* A registry gave it to who showed no credentials: anybody may have it.
+	 * Records of before this was known do not have it. */
+	QL_IMAGE_ANONYMOUS = 8,
 };
 
 void ql_image_info_release(struct ql_image_info *info);
@@ -383,7 +386,8 @@ void ql_image_info_release(struct ql_image_info *info);
 /*
  * Merges layers that are all here into one tree, writes it as a composefs
  * image, and records the image: info's manifest, config (both objects
- * already), n_layers and layers are the caller's, the rest is filled in.
+ * already), n_layers, layers and whether it is QL_IMAGE_ANONYMOUS are the
+ * caller's, the rest is filled in.
  * name may be NULL.  The caller holds the store's lock (shared).
  */
 int ql_image_build(struct ql_store *store, struct ql_image_info *info,
@@ -421,6 +425,10 @@ int ql_image_tag(struct ql_store *store, const char *name,
 /* Keeps an image from being removed (-EBUSY), or lets it.  -ENOENT. */
 int ql_image_pin(struct ql_store *store, const struct ql_digest *manifest,
 		 bool pinned, struct ql_error *err);
+/* Remembers that an image was given to who showed no credentials.  -ENOENT. */
+int ql_image_set_anonymous(struct ql_store *store,
+			   const struct ql_digest *manifest,
+			   struct ql_error *err);
 
 /*
  * Looks whether all is here of an image's layers that are lazy, or of its

@@ -70,6 +70,11 @@ pull()
 	rm -rf "$TMP/store"
 	"$QL" pull --config-dir "$TMP/conf" "$@"
 }
+# Whether the image of the store was had without credentials.
+anonymous()
+{
+	"$QL" images --json | jq .[0].anonymous
+}
 # auths FILE HOST USER:PASSWORD
 auths()
 {
@@ -96,6 +101,7 @@ rm -r "$TMP/conf/certs.d"
 printf '{"retries": 0, "registries": {"%s": {"ca": "%s"}}}' "$BASIC" \
 	"$TMP/ca.crt" >"$TMP/conf/registries.json"
 ok "a CA of registries.json" pull "$BASIC/lab/img:v1"
+is "$(anonymous)" false "... was shown credentials, which is remembered"
 printf '{"retries": 0, "registries": {"%s": {"insecure": true}}}' "$BASIC" \
 	>"$TMP/conf/registries.json"
 ok "a registry that is said to be insecure" pull "$BASIC/lab/img:v1"
@@ -104,6 +110,15 @@ push_image "oci:$TMP/oci:v1" lab/img:v1 || bail push
 printf '{"retries": 0, "registries": {"%s": {"insecure": true}}}' "$REGISTRY" \
 	>"$TMP/conf/registries.json"
 ok "... or speaks plain HTTP only" pull "$REGISTRY/lab/img:v1"
+is "$(anonymous)" true "... asks for no credentials, which is remembered"
+ok "a folder's image" "$QL" pull "oci:$TMP/oci:v1"
+is "$(anonymous)" true "... stays what anybody may have"
+rm -rf "$TMP/store"
+ok "a folder's image alone" "$QL" pull "oci:$TMP/oci:v1"
+is "$(anonymous)" false "... is nobody's who does not authenticate"
+ok "... until a registry gives it" "$QL" pull --config-dir "$TMP/conf" \
+	"$REGISTRY/lab/img:v1"
+is "$(anonymous)" true "... without being shown credentials"
 
 # ---- who we are ----
 
@@ -118,6 +133,7 @@ fails "a certificate without its key" 1 pull "$MUTUAL/lab/img:v1"
 like "$OUT" "needs both" "... is told"
 cp "$TMP/client.key" "$TMP/conf/certs.d/$MUTUAL/client.key"
 ok "a client certificate of certs.d" pull "$MUTUAL/lab/img:v1"
+is "$(anonymous)" false "... counts as credentials"
 
 rm "$AUTH"
 fails "no credentials" 1 pull "$BASIC/lab/img:v1"

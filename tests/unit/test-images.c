@@ -208,6 +208,40 @@ static void a_second_build_keeps_the_pin(void **state)
 	assert_int_equal(info.flags & QL_IMAGE_PINNED, QL_IMAGE_PINNED);
 }
 
+static uint32_t flags_of(struct lab *lab, const struct ql_digest *manifest)
+{
+	_cleanup_image_info_ struct ql_image_info info = { 0 };
+
+	tarball_must(ql_image_get(lab->store, manifest, &info) == 0);
+	return info.flags;
+}
+
+/* What anybody could have once is no secret when it comes with credentials
+ * later; nor does a pin, or its end, take that away. */
+static void what_was_anonymous_stays_so(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest manifests[2], none = { { 1 } };
+
+	(void)state;
+	two_images(&lab, manifests);
+	assert_int_equal(flags_of(&lab, &manifests[1]), 0);
+	assert_int_equal(
+		ql_image_set_anonymous(lab.store, &manifests[1], &lab.err), 0);
+	assert_int_equal(flags_of(&lab, &manifests[1]), QL_IMAGE_ANONYMOUS);
+	assert_int_equal(flags_of(&lab, &manifests[0]), 0);
+	assert_int_equal(lab_build(&lab, "two"), 0);
+	assert_int_equal(ql_image_pin(lab.store, &lab.manifest, true, &lab.err),
+			 0);
+	assert_int_equal(flags_of(&lab, &manifests[1]),
+			 QL_IMAGE_ANONYMOUS | QL_IMAGE_PINNED);
+	assert_int_equal(
+		ql_image_pin(lab.store, &lab.manifest, false, &lab.err), 0);
+	assert_int_equal(flags_of(&lab, &manifests[1]), QL_IMAGE_ANONYMOUS);
+	assert_int_equal(ql_image_set_anonymous(lab.store, &none, &lab.err),
+			 -ENOENT);
+}
+
 /* Opened while a removal is between its check and its end. */
 static void a_tree_being_removed_is_not_opened(void **state)
 {
@@ -404,6 +438,7 @@ int main(void)
 		cmocka_unit_test(an_image_that_is_open_is_not_removed),
 		cmocka_unit_test(a_second_build_keeps_the_tree_that_is_open),
 		cmocka_unit_test(a_second_build_keeps_the_pin),
+		cmocka_unit_test(what_was_anonymous_stays_so),
 		cmocka_unit_test(a_tree_being_removed_is_not_opened),
 		cmocka_unit_test(what_a_killed_writer_left_is_replaced),
 		cmocka_unit_test(a_sound_store_has_no_findings),
