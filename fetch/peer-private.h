@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files about other nodes (peer*.c, relay.c) share with each other.
+ *
+ * A read of a blob is cut at regions (peersource.c); each belongs to one node
+ * of the site (peerrank.c), which is asked for it (peerhttp.c), or is this one
+ * (relay.c).  Who the others are, and how they do: peers.c.
+ *
+ * Locks: ql_peers has one, for the list and for what changes of each peer; it
+ * is never held over a request, a look-up of a name, or a call into another
+ * file.  The relay has one of its own; neither is held where the other is
+ * taken.
+ */
+#ifndef QL_PEER_PRIVATE_H
+#define QL_PEER_PRIVATE_H
+
+#include <pthread.h>
+
+#include "fetch/fetch-private.h"
+
+enum {
+	QL_PEER_ID = 32,		/* hexadecimal digits */
+	QL_PEER_SUMMARY_MAX = 16 << 20, /* bytes */
+};
+
+/* ---- peers.c: who they are ---- */
+
+enum ql_peer_state {
+	QL_PEER_NEW,  /* not asked yet */
+	QL_PEER_LIVE, /* it answers */
+	QL_PEER_DEAD, /* it did not; asked for its summary alone */
+	QL_PEER_SELF, /* it is this node */
+};
+
+struct ql_peer_filter; /* peerfilter.c */
+
+/* By references: it stays while somebody has one, also once out of the list. */
+struct ql_peer {
+	char *address; /* owned; "HOST:PORT" */
+	char *url;     /* owned; "http[s]://HOST:PORT" */
+	atomic_uint refs;
+
+	/* peers->lock protects all below. */
+	char *id;   /* owned; of that process; "" before it has answered, */
+	char *name; /* as the next two, owned */
+	char *site;
+	char *etag; /* owned; of its last summary; or NULL */
+	enum ql_peer_state state;
+	uint64_t generation; /* of what it has */
+	uint64_t rtt;	     /* ns, smoothed; 0: not known */
+	uint64_t rate;	     /* bytes a second, smoothed; 0: not known */
+	uint64_t not_before; /* ns: it lied, or was slow */
+	uint64_t probe_at;   /* ns: its summary is asked for again */
+	unsigned int lies, failures; /* failures: in a row */
+	bool passes;	/* it fetches for others: it is in the ring */
+	bool looked_up; /* by a name: it goes when the name has it no more */
+	uint64_t seen;	/* ns: when the name had it last */
+	/* Owned; peerfilter.c's alone, under peers->lock. */
+	struct ql_peer_filter *filter;
+	struct ql_peer *next;
+};
+
+struct ql_relay;
+
+struct ql_peers {
+	struct ql_store *store;		 /* borrowed */
+	struct ql_peers_options options; /* borrowed */
+	char *name, *site;		 /* owned */
+	char id[QL_PEER_ID + 1];	 /* of this process, random */
+	struct ql_http *http;		 /* owned */
+	struct ql_tls tls;		 /* its strings borrowed */
+	struct ql_relay *relay;		 /* owned */
+	pthread_t thread;
+	bool started;
+
+	pthread_mutex_t lock; /* protects all below */
+	pthread_cond_t wake;
+	struct ql_peer *list; /* owned */
+	size_t n;
+	bool stop;
+	uint64_t registry_rate; /* bytes a second of one stream; 0: not known */
+};
+
+/* Whether this node fetches for others; its summary says so ("passes"). */
+bool ql_peers_passes(const struct ql_peers *peers);
+/* Peers that may be asked now, the best first: those of this site, or of
+ * others.  A reference to each.  How many, max at most. */
+size_t ql_peers_pick(struct ql_peers *peers, bool same_site,
+		     struct ql_peer **ret_list, size_t max);
+/* Whether there is one, of this site. */
+bool ql_peers_any(struct ql_peers *peers);
+/* Whether it may be asked now. */
+bool ql_peer_usable(struct ql_peers *peers, struct ql_peer *peer);
+struct ql_peer *ql_peer_ref(struct ql_peer *peer);
+void ql_peer_unref(struct ql_peer *peer); /* NULL is fine */
+QL_DEFINE_CLEANUP(struct ql_peer *, ql_peer_unref)
+
+/* What became of a request.  It did not answer, broke off, or its answer is no
+ * HTTP: not asked until it has told its summary again. */
+void ql_peer_failed(struct ql_peers *peers, struct ql_peer *peer, int error);
+/* It sent what is wrong: not asked for a time that grows, 1 s to 10 min. */
+void ql_peer_lied(struct ql_peers *peers, struct ql_peer *peer,
+		  const char *what);
+/* It is much slower than others: passed over for a while. */
+void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer);
+/* So many bytes came in that time (waiting for the first not counted). */
+void ql_peer_measured(struct ql_peers *peers, struct ql_peer *peer,
+		      uint64_t bytes, uint64_t ns);
+/* So long a silence of it is too long: max(4 smoothed round trips, 300 ms). */
+uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer);
+void ql_peers_registry_measured(struct ql_peers *peers, uint64_t bytes,
+				uint64_t ns);
+uint64_t ql_peers_registry_rate(struct ql_peers *peers);
+
+/* ---- peerfilter.c, called by the thread of peers.c ---- */
+
+/* The peer's generation is another than that of its filter: may ask for it
+ * (ql_peer_get()).  No lock is held. */
+void ql_peer_filter_update(struct ql_peers *peers, struct ql_peer *peer);
+void ql_peer_filter_free(struct ql_peer_filter *filter); /* NULL is fine */
+
+/* ---- peerhttp.c: one request to one peer ---- */
+
+struct ql_peer_request {
+	const char *path;     /* "/v1/…"; borrowed, as is all here */
+	const char *etag;     /* If-None-Match; or NULL */
+	uint64_t offset, len; /* a range; len 0: to the end */
+	const void *body;     /* POST; NULL: GET */
+	size_t body_len;
+	const char *repository; /* or NULL */
+	uint64_t size;		/* with it */
+	bool bulk;		/* the answer may be large */
+	uint64_t patience;	/* ns without a byte; 0: ql_peer_patience() */
+};
+/*
+ * Waits for the answer's headers.  200 and 206 alone are successes, and 304
+ * where etag is given.  Whoever reads the body reads with the same patience.
+ * What else it answers: -ENOENT (404), -ERANGE (416), -EAGAIN (429, 503), and
+ * is no failure of the peer's; a network's error, a redirect, or another
+ * status is, and it is told so (ql_peer_failed()).
+ */
+int ql_peer_open(struct ql_peers *peers, struct ql_peer *peer,
+		 const struct ql_peer_request *rq,
+		 struct ql_http_response *ret_rs, struct ql_error *err);
+/* The same in two steps, so that several can be asked at once. */
+struct ql_peer_call;
+int ql_peer_begin(struct ql_peers *peers, struct ql_peer *peer,
+		  const struct ql_peer_request *rq,
+		  struct ql_peer_call **ret_call, struct ql_error *err);
+/* Frees the call, also on failure. */
+int ql_peer_finish(struct ql_peer_call *call, struct ql_http_response *ret_rs,
+		   struct ql_error *err);
+void ql_peer_call_free(struct ql_peer_call *call); /* NULL is fine */
+/* All of a body (buf's max at most). */
+int ql_peer_get(struct ql_peers *peers, struct ql_peer *peer,
+		const struct ql_peer_request *rq, struct ql_buf *buf,
+		struct ql_http_response *ret_rs, struct ql_error *err);
+
+/* ---- peerrank.c: pure ---- */
+
+/* Rendezvous hashing: the weight of a node for a region of a blob; who has the
+ * greatest has the region, then the second, … */
+uint64_t ql_peer_weight(const char *id, const struct ql_digest *blob,
+			uint64_t region);
+/* What it costs (ns) to get so many bytes from a node with this round trip and
+ * rate (0: not known). */
+uint64_t ql_peer_cost(uint64_t rtt, uint64_t rate, uint64_t bytes);
+/* The next smoothed value; RFC 6298 §2: alpha 1/8. */
+uint64_t ql_peer_smooth(uint64_t old, uint64_t sample);
+/* ns that one is not asked who has lied so often (1, 2, …). */
+uint64_t ql_peer_penalty(unsigned int lies);
+
+/* ---- relay.c: what passes through this node ---- */
+
+/* Its threads start when they are needed.  Nothing is kept, and nothing
+ * fetched, where peers->options.relay is 0. */
+int ql_relay_new(struct ql_peers *peers, struct ql_relay **ret_relay,
+		 struct ql_error *err);
+void ql_relay_cancel(struct ql_relay *relay);
+void ql_relay_free(struct ql_relay *relay); /* NULL is fine */
+
+/*
+ * A part of a blob (ask->digest, ->offset, ->len, ->size), from where it begins
+ * to the end of its region at most: what is here or coming is shared, and what
+ * is not is fetched from ask->repository (NULL: it is not fetched).
+ * Waits for its first byte.  Not described: -ENOENT: nothing of it is here, or
+ * not for the one who asks; -ERANGE.  Others described: the registry's.
+ */
+int ql_relay_open(struct ql_peers *peers, const struct ql_peer_ask *ask,
+		  struct ql_peer_answer *ret_answer, struct ql_error *err);
+/* Without waiting, for this node itself: the stream waits.  *ret_len: bytes
+ * that follow. */
+int ql_relay_begin(struct ql_peers *peers, const struct ql_peer_ask *ask,
+		   struct ql_stream **ret_stream, uint64_t *ret_len,
+		   struct ql_error *err);
+/* What passed of a part of a blob was wrong: it is forgotten. */
+void ql_relay_doubt(struct ql_peers *peers, const struct ql_digest *blob,
+		    uint64_t from, uint64_t to);
+
+/* ---- peersource.c: a source whose blobs come from peers first ---- */
+
+/* Takes the inner source (a registry's) on success. */
+int ql_peersource_new(struct ql_peers *peers, struct ql_source *inner,
+		      const struct ql_ref *ref, bool plain_http,
+		      struct ql_source **ret_src, struct ql_error *err);
+
+#endif
