@@ -190,6 +190,9 @@ struct ql_fill_options {
 /* The store is borrowed and open for writing.  Threads start at once. */
 int ql_filler_new(struct ql_store *store, const struct ql_fill_options *options,
 		  struct ql_filler **ret_filler, struct ql_error *err);
+/* Nothing is fetched any more; who waits, or will, is told -ECANCELED, and when
+ * it returns nobody is being told anything.  By the thread that frees it. */
+void ql_filler_stop(struct ql_filler *filler);
 /* Every file and image was closed before.  What has come is kept. */
 void ql_filler_free(struct ql_filler *filler);
 QL_DEFINE_CLEANUP(struct ql_filler *, ql_filler_free)

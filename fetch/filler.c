@@ -562,7 +562,7 @@ static bool waiter_any(struct ql_fill_waiter *w, int *ret_error, void *arg)
 	return true;
 }
 
-static void threads_stop(struct ql_filler *f)
+void ql_filler_stop(struct ql_filler *f)
 {
 	struct ql_fill_waiter *list;
 
@@ -581,19 +581,21 @@ static void threads_stop(struct ql_filler *f)
 	(void)pthread_mutex_lock(&f->lock);
 	ql_fill_spools_cancel(f);
 	(void)pthread_mutex_unlock(&f->lock);
-	for (unsigned int i = 0; i < f->n_started; i++)
-		(void)pthread_join(f->threads[i], NULL);
+	for (; f->n_started > 0; f->n_started--)
+		(void)pthread_join(f->threads[f->n_started - 1], NULL);
 	if (f->has_ticker)
 		(void)pthread_join(f->ticker, NULL);
 	if (f->has_settler)
 		(void)pthread_join(f->settler, NULL);
+	f->has_ticker = false;
+	f->has_settler = false;
 }
 
 void ql_filler_free(struct ql_filler *f)
 {
 	if (!f)
 		return;
-	threads_stop(f);
+	ql_filler_stop(f);
 	while (f->settling) { /* what could not be settled */
 		struct ql_fill_file *file = f->settling;
 

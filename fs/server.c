@@ -309,6 +309,8 @@ int ql_fs_serve(struct ql_fs *fs, const char *dir,
 		fuse_session_unmount(se);
 		if (fs->ending)
 			fs->ending(fs->ready_arg);
+		if (fs->filler) /* who waits for it replies by the session */
+			ql_filler_stop(fs->filler);
 		fuse_session_destroy(se);
 	}
 	fs->session = NULL;

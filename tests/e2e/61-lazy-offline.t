@@ -54,7 +54,9 @@ start_agent()
 		background_rate: 0
 		read_timeout: 2s
 	YAML
-	lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
+	# What was freed has other bytes: who uses it yet, is seen.
+	lab_start agent env MALLOC_PERTURB_=90 "$B/quicklayerd" \
+		--config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
 	wait_for 10 grep -q msg=ready "$TMP/agent.log" || bail agent
 }
@@ -108,7 +110,15 @@ is $? 137 "who waits can be killed"
 took=$(($(now_ms) - start))
 [ "$took" -lt 1000 ] && pass "... at once" || fail "... after $took ms"
 
-lab_end "$AGENT"
+cat "$D/f5" >/dev/null 2>&1 &
+reader=$!
+sleep 0.3
+kill "$AGENT"
+wait "$AGENT"
+is $? 0 "an agent ends while somebody waits"
+wait $reader
+is $? 1 "... who has an error of it"
+lab_forget "$AGENT"
 lab_umount_below "$TMP/store"
 start_agent
 ok "a new agent serves without the registry" same f1
