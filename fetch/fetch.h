@@ -325,4 +325,6 @@ bool ql_filler_is_busy(struct ql_filler *filler);
 
 #include "fetch/peers.h"
 
+#include "fetch/qdm.h"
+
 #endif

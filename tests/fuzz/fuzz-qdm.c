@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sched-exporter/qdm.h"
+#include "fetch/qdm.h"
 #include "store/base/base.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

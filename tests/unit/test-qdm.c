@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sched-exporter/qdm: plans as manifests, there and back; what is no manifest,
+ * fetch/qdm: plans as manifests, there and back; what is no manifest,
  * with what is said of it; and whom it is for.
  */
 #include "tests/unit/deploy.h"
 
 #include <errno.h>
 
-#include "sched-exporter/qdm.h"
+#include "fetch/qdm.h"
+#include "sched-exporter/planqdm.h"
 
 #define A                                                                      \
 	"sha256:"                                                              \
@@ -97,15 +98,15 @@ static void test_a_manifest_is_read(void **state)
 	assert_int_equal(qdm.digest.bytes[31], 0xaa);
 	assert_int_equal(qdm.n_nodes, 2);
 	assert_int_equal(ql_qdm_find(&qdm, "n2"), 1);
-	assert_int_equal(ql_qdm_find(&qdm, "n3"), QL_DEPLOY_NONE);
+	assert_int_equal(ql_qdm_find(&qdm, "n3"), QL_QDM_NONE);
 	assert_string_equal(qdm.nodes[1].address, "10.0.0.1:82");
 	assert_int_equal(qdm.nodes[1].first, 1);
 	assert_int_equal(qdm.nodes[1].n, 1);
-	assert_int_equal(qdm.fetches[0].from, QL_DEPLOY_REGISTRY);
-	assert_int_equal(qdm.fetches[0].fallback, QL_DEPLOY_NONE);
+	assert_int_equal(qdm.fetches[0].from, QL_QDM_REGISTRY);
+	assert_int_equal(qdm.fetches[0].fallback, QL_QDM_NONE);
 	assert_int_equal(qdm.fetches[0].share, 250);
 	assert_int_equal(qdm.fetches[1].from, 0);
-	assert_int_equal(qdm.fetches[1].fallback, QL_DEPLOY_REGISTRY);
+	assert_int_equal(qdm.fetches[1].fallback, QL_QDM_REGISTRY);
 	assert_int_equal(qdm.fetches[1].bytes, 5);
 	assert_int_equal(qdm.fetches[1].share, 0);
 	assert_int_equal(qdm.fetches[1].digest.bytes[0], 0xbb);
@@ -448,7 +449,7 @@ static void test_a_plan_goes_there_and_back(void **state)
 		fail_msg("%s", err.text);
 	/* node0 is asked, node1 to node4 are not in it */
 	assert_int_equal(qdm.n_nodes, 26);
-	assert_int_equal(ql_qdm_find(&qdm, "node1"), QL_DEPLOY_NONE);
+	assert_int_equal(ql_qdm_find(&qdm, "node1"), QL_QDM_NONE);
 	n = ql_qdm_find(&qdm, "node0");
 	assert_int_equal(qdm.nodes[n].n, 0);
 	assert_int_equal(ql_qdm_write(&qdm, &text, &err), 0);
@@ -469,8 +470,8 @@ static void test_a_plan_goes_there_and_back(void **state)
 
 			assert_true(ql_digest_equal(&d.pieces[f->piece].digest,
 						    &g->digest));
-			if (f->from == QL_DEPLOY_REGISTRY)
-				assert_int_equal(g->from, QL_DEPLOY_REGISTRY);
+			if (f->from == QL_QDM_REGISTRY)
+				assert_int_equal(g->from, QL_QDM_REGISTRY);
 			else
 				assert_string_equal(again.nodes[g->from].name,
 						    d.nodes[f->from].name);

@@ -29,7 +29,7 @@ MAY = {
     "fetch": ["store", "store/base"],
     "refactor": ["fetch", "store", "store/base"],
     "fs": ["fetch", "store", "store/base"],
-    "sched-exporter": ["store", "store/base"],
+    "sched-exporter": ["fetch", "store", "store/base"],
     "tools/cachesim": ["store/cache", "store/base"],
     "tools": ["tools/cachesim", "fs", "refactor", "sched-exporter", "fetch",
               "store", "store/cache", "store/base"],

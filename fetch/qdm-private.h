@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the files of the deployment manifest share. */
-#ifndef QL_SCHED_QDM_PRIVATE_H
-#define QL_SCHED_QDM_PRIVATE_H
+#ifndef QL_QDM_PRIVATE_H
+#define QL_QDM_PRIVATE_H
 
 #include <stdbool.h>
 
-#include "sched-exporter/qdm.h"
+#include "fetch/qdm.h"
 
 /* ---- qdmsound.c ---- */
 

@@ -6,7 +6,7 @@
  * (CACM 5, 1962) over from and fallback together: whoever nobody waits for
  * goes, and those that are left wait in a circle.
  */
-#include "sched-exporter/qdm-private.h"
+#include "fetch/qdm-private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -149,7 +149,7 @@ uint32_t ql_qdm_find_in(const struct ql_qdm *qdm, const uint32_t *order,
 		else
 			lo = mid + 1;
 	}
-	return QL_DEPLOY_NONE;
+	return QL_QDM_NONE;
 }
 
 int ql_qdm_sound_names(const struct ql_qdm *qdm, struct ql_error *err)
@@ -209,8 +209,7 @@ static int piece_error(const struct piece *pc, uint32_t k, const char *what,
 
 static bool source_ok(const struct piece *pc, uint32_t n, uint32_t src)
 {
-	return src == QL_DEPLOY_REGISTRY ||
-	       (src < pc->qdm->n_nodes && src != n);
+	return src == QL_QDM_REGISTRY || (src < pc->qdm->n_nodes && src != n);
 }
 
 static int fetch_sound(const struct piece *pc, uint32_t k, struct ql_error *err)
@@ -220,13 +219,13 @@ static int fetch_sound(const struct piece *pc, uint32_t k, struct ql_error *err)
 
 	if (pc->fetch_of[n])
 		return piece_error(pc, k, "stands there twice", err);
-	if (f->bytes == 0 || f->bytes > QL_DEPLOY_BYTES_MAX)
+	if (f->bytes == 0 || f->bytes > QL_QDM_PIECE_MAX)
 		return piece_error(pc, k, "is of a size out of bounds", err);
 	if (f->bytes != pc->qdm->fetches[pc->list[0]].bytes)
 		return piece_error(pc, k, "is of another size elsewhere", err);
 	if (!source_ok(pc, n, f->from))
 		return piece_error(pc, k, "comes from the node itself", err);
-	if (f->fallback != QL_DEPLOY_NONE && !source_ok(pc, n, f->fallback))
+	if (f->fallback != QL_QDM_NONE && !source_ok(pc, n, f->fallback))
 		return piece_error(pc, k, "falls back to the node itself", err);
 	if (f->share > SHARE_MAX)
 		return piece_error(pc, k, "has a share out of bounds", err);

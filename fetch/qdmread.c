@@ -5,7 +5,7 @@
  * every count is bounded before anything of that count is allocated.  Nodes are
  * read before their fetches, in which they are named.
  */
-#include "sched-exporter/qdm-private.h"
+#include "fetch/qdm-private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -212,7 +212,7 @@ static int source_node(const struct reading *rd, const json_t *obj,
 	if (r < 0)
 		return r;
 	n = ql_qdm_find_in(rd->qdm, rd->order, name);
-	if (n == QL_DEPLOY_NONE)
+	if (n == QL_QDM_NONE)
 		return ql_error_set(err, -EBADMSG, "no node is called %.80s",
 				    name);
 	if (strcmp(rd->qdm->nodes[n].address, address) != 0)
@@ -239,7 +239,7 @@ static int source_read(const struct reading *rd, const json_t *fetch,
 		r = ql_error_set(err, -EBADMSG,
 				 "\"registry\" is not true and alone");
 	else
-		*ret_src = QL_DEPLOY_REGISTRY;
+		*ret_src = QL_QDM_REGISTRY;
 	if (r < 0)
 		(void)ql_error_prefix(err, "\"%s\"", key);
 	return r;
@@ -255,7 +255,7 @@ static int fetch_read(const struct reading *rd, const json_t *obj,
 
 	if (!json_is_object(obj))
 		return ql_error_set(err, -EBADMSG, "not an object");
-	f->fallback = QL_DEPLOY_NONE;
+	f->fallback = QL_QDM_NONE;
 	r = members_only(obj, known, err);
 	if (r == 0)
 		r = digest_get(obj, &f->digest, err);

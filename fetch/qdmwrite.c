@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A deployment manifest as JSON; its grammar opens qdm.h. */
-#include "sched-exporter/qdm-private.h"
+#include "fetch/qdm-private.h"
 
 #include <errno.h>
 
@@ -10,7 +10,7 @@
 
 static json_t *source_json(const struct ql_qdm *qdm, uint32_t src)
 {
-	if (src == QL_DEPLOY_REGISTRY)
+	if (src == QL_QDM_REGISTRY)
 		return json_pack("{s:b}", "registry", 1);
 	return json_pack("{s:s, s:s}", "node", qdm->nodes[src].name, "address",
 			 qdm->nodes[src].address);
@@ -21,7 +21,7 @@ static json_t *fetch_json(const struct ql_qdm *qdm,
 {
 	json_t *fallback = NULL, *share = NULL;
 
-	if (f->fallback != QL_DEPLOY_NONE) {
+	if (f->fallback != QL_QDM_NONE) {
 		fallback = source_json(qdm, f->fallback);
 		if (!fallback)
 			return NULL;

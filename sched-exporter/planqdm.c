@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Deployment manifests: out of a plan, and whether one is meant for here. */
-#include "sched-exporter/qdm-private.h"
+/* A plan's deployment manifest. */
+#include "sched-exporter/planqdm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,46 +9,9 @@
 #include "store/base/cleanup.h"
 #include "store/base/error.h"
 
-void ql_qdm_release(struct ql_qdm *qdm)
-{
-	for (uint32_t i = 0; i < qdm->n_nodes; i++) {
-		free(qdm->nodes[i].name);
-		free(qdm->nodes[i].address);
-	}
-	free(qdm->nodes);
-	free(qdm->fetches);
-	free(qdm->cluster);
-	free(qdm->created);
-	free(qdm->reference);
-	*qdm = (struct ql_qdm){ 0 };
-}
-
-int ql_qdm_check(const struct ql_qdm *qdm, const char *cluster,
-		 uint64_t generation, struct ql_error *err)
-{
-	if (strcmp(qdm->cluster, cluster) != 0)
-		return ql_error_set(err, -EPERM,
-				    "the deployment manifest is of cluster %s, "
-				    "and this is %s",
-				    qdm->cluster, cluster);
-	if (qdm->generation < generation)
-		return ql_error_set(err, -ESTALE,
-				    "the deployment manifest is of generation "
-				    "%llu, and %llu was here before",
-				    (unsigned long long)qdm->generation,
-				    (unsigned long long)generation);
-	return 0;
-}
-
-uint32_t ql_qdm_find(const struct ql_qdm *qdm, const char *name)
-{
-	for (uint32_t i = 0; i < qdm->n_nodes; i++)
-		if (!strcmp(qdm->nodes[i].name, name))
-			return i;
-	return QL_DEPLOY_NONE;
-}
-
-/* ---- out of a plan ---- */
+_Static_assert(QL_DEPLOY_NONE == QL_QDM_NONE &&
+		       QL_DEPLOY_REGISTRY == QL_QDM_REGISTRY,
+	       "numbers of sources are taken over as they are");
 
 static void name_source(uint32_t *number, uint32_t src, uint32_t n_nodes)
 {
@@ -159,9 +122,7 @@ int ql_qdm_of_plan(const struct ql_deploy_input *in,
 				    plan->n_fetches, QL_QDM_FETCHES_MAX);
 	if (plan_copy(in, plan, addresses, head, &qdm) < 0)
 		return ql_error_nomem(err);
-	r = ql_qdm_sound_names(&qdm, err);
-	if (r == 0)
-		r = ql_qdm_sound_fetches(&qdm, err);
+	r = ql_qdm_sound(&qdm, err);
 	if (r == -EBADMSG) {
 		(void)ql_error_prefix(err, "write a deployment manifest");
 		return -EINVAL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The Quicklayer Deployment Manifest: a plan (plan.h) as it is sent to the
- * nodes that carry it out.  Pure functions; any thread may call them.
+ * The Quicklayer Deployment Manifest: who fetches which piece of an image from
+ * where, as it is sent to the nodes that carry it out.  Pure functions; any
+ * thread may call them.
  *
  *     {
  *       "apiVersion": "quicklayer.io/v1",
@@ -17,7 +18,7 @@
  *           "fetches": [            in the order of fetching
  *             {
  *               "digest": "sha256:…",
- *               "bytes": 1 to QL_DEPLOY_BYTES_MAX,
+ *               "bytes": 1 to QL_QDM_PIECE_MAX,
  *               "from": SOURCE,
  *               "fallback": SOURCE, absent where there is none,
  *               "uplinkShare": 1 to 1000, parts per thousand of the way into
@@ -39,25 +40,31 @@
  * two sizes; and nobody that has a piece, by from and fallback, in the end from
  * itself.
  */
-#ifndef QL_SCHED_QDM_H
-#define QL_SCHED_QDM_H
+#ifndef QL_QDM_H
+#define QL_QDM_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "sched-exporter/plan.h"
+#include "store/base/digest.h"
 
 struct ql_buf;
 struct ql_error;
 
 enum {
 	QL_QDM_BYTES_MAX = 64 << 20, /* of the document */
-	QL_QDM_NODES_MAX = QL_DEPLOY_NODES_MAX,
+	QL_QDM_NODES_MAX = 4096,
 	QL_QDM_FETCHES_MAX = 1 << 18, /* of all nodes together */
 	QL_QDM_NAME_MAX = 253,	      /* bytes, as all of these */
 	QL_QDM_ADDRESS_MAX = 261,
 	QL_QDM_REFERENCE_MAX = 1024,
 };
+
+#define QL_QDM_PIECE_MAX (UINT64_C(1) << 44) /* bytes */
+
+/* Instead of a node's number. */
+#define QL_QDM_REGISTRY UINT32_MAX
+#define QL_QDM_NONE (UINT32_MAX - 1)
 
 #define QL_QDM_API_VERSION "quicklayer.io/v1"
 #define QL_QDM_KIND "DeploymentManifest"
@@ -65,8 +72,8 @@ enum {
 struct ql_qdm_fetch {
 	struct ql_digest digest;
 	uint64_t bytes;
-	uint32_t from;	   /* a number in nodes[], or QL_DEPLOY_REGISTRY */
-	uint32_t fallback; /* as from, or QL_DEPLOY_NONE */
+	uint32_t from;	   /* a number in nodes[], or QL_QDM_REGISTRY */
+	uint32_t fallback; /* as from, or QL_QDM_NONE */
 	uint16_t share;	   /* parts per thousand; 0: not from outside */
 };
 
@@ -91,24 +98,8 @@ struct ql_qdm {
 void ql_qdm_release(struct ql_qdm *qdm); /* may be zeroed */
 #define _cleanup_qdm_ __attribute__((cleanup(ql_qdm_release)))
 
-/* All borrowed. */
-struct ql_qdm_head {
-	const char *cluster;
-	uint64_t generation;
-	const char *created;
-	const char *reference;
-	const struct ql_digest *digest; /* of the image's manifest */
-};
-
-/*
- * A plan's manifest.  addresses: of the input's nodes, by number.  -EINVAL
- * where a name, an address or the head is none of the above, or there is too
- * much of it; -ENOMEM.
- */
-int ql_qdm_of_plan(const struct ql_deploy_input *in,
-		   const struct ql_deploy_plan *plan,
-		   const char *const *addresses, const struct ql_qdm_head *head,
-		   struct ql_qdm *ret_qdm, struct ql_error *err);
+/* Is it all of the above, but for the JSON?  -EBADMSG, saying what; -ENOMEM. */
+int ql_qdm_sound(const struct ql_qdm *qdm, struct ql_error *err);
 
 /* Adds the JSON, on one line.  -ENOMEM; -EFBIG where the buffer is full. */
 int ql_qdm_write(const struct ql_qdm *qdm, struct ql_buf *out,
@@ -124,7 +115,7 @@ int ql_qdm_parse(const char *data, size_t len, struct ql_qdm *ret_qdm,
 int ql_qdm_check(const struct ql_qdm *qdm, const char *cluster,
 		 uint64_t generation, struct ql_error *err);
 
-/* The number in nodes[] of who is called so, or QL_DEPLOY_NONE. */
+/* The number in nodes[] of who is called so, or QL_QDM_NONE. */
 uint32_t ql_qdm_find(const struct ql_qdm *qdm, const char *name);
 
 #endif

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the cluster's side offers: plans, and their manifests. */
+#ifndef QL_SCHED_EXPORTER_H
+#define QL_SCHED_EXPORTER_H
+
+#include "sched-exporter/plan.h"
+#include "sched-exporter/planqdm.h"
+
+#endif
