@@ -32,7 +32,7 @@ enum ql_peer_state {
 	QL_PEER_SELF, /* it is this node */
 };
 
-struct ql_peer_filter; /* peerfilter.c */
+struct ql_peer_filter; /* peerlook.c */
 
 /* By references: it stays while somebody has one, also once out of the list. */
 struct ql_peer {
@@ -55,12 +55,13 @@ struct ql_peer {
 	bool passes;	/* it fetches for others: it is in the ring */
 	bool looked_up; /* by a name: it goes when the name has it no more */
 	uint64_t seen;	/* ns: when the name had it last */
-	/* Owned; peerfilter.c's alone, under peers->lock. */
+	/* One reference; peerlook.c's alone, under peers->lock. */
 	struct ql_peer_filter *filter;
 	struct ql_peer *next;
 };
 
 struct ql_relay;
+struct ql_peer_known; /* peersummary.c */
 
 struct ql_peers {
 	struct ql_store *store;		 /* borrowed */
@@ -70,6 +71,7 @@ struct ql_peers {
 	struct ql_http *http;		 /* owned */
 	struct ql_tls tls;		 /* its strings borrowed */
 	struct ql_relay *relay;		 /* owned */
+	struct ql_peer_known *known;	 /* owned; has its own locks */
 	pthread_t thread;
 	bool started;
 
@@ -112,12 +114,60 @@ void ql_peers_registry_measured(struct ql_peers *peers, uint64_t bytes,
 				uint64_t ns);
 uint64_t ql_peers_registry_rate(struct ql_peers *peers);
 
-/* ---- peerfilter.c, called by the thread of peers.c ---- */
+/* ---- peersummary.c: what others may know of this node ---- */
 
-/* The peer's generation is another than that of its filter: may ask for it
- * (ql_peer_get()).  No lock is held. */
+int ql_peer_known_new(struct ql_peers *peers, struct ql_peer_known **ret_known,
+		      struct ql_error *err);
+void ql_peer_known_free(struct ql_peer_known *known); /* NULL is fine */
+
+/* ---- peerlook.c: which objects a peer has ---- */
+
+/* By the thread of peers.c, with no lock held: the peer's generation is another
+ * than that of its filter: asks for that (ql_peer_get()). */
 void ql_peer_filter_update(struct ql_peers *peers, struct ql_peer *peer);
 void ql_peer_filter_free(struct ql_peer_filter *filter); /* NULL is fine */
+/* What it is known to have; one reference, for ql_peer_filter_free(), or NULL.
+ */
+struct ql_peer_filter *ql_peer_filter_get(struct ql_peers *peers,
+					  struct ql_peer *peer);
+/* It is likely to have it; or (false) had it not when it was asked last. */
+bool ql_peer_filter_has(const struct ql_peer_filter *filter,
+			const struct ql_digest *object);
+
+/* ---- peerbatch.c: many parts in one request ---- */
+
+struct ql_peer_part {
+	struct ql_digest object;
+	uint64_t offset, len; /* in it */
+};
+/* The frames of an answer, as they come.  Owned by who reads. */
+struct ql_peer_frames {
+	struct ql_stream *in;		  /* borrowed */
+	const struct ql_peer_part *parts; /* borrowed: that were asked for */
+	size_t n, next;			  /* the next frame's */
+	uint64_t left;			  /* bytes of this one */
+};
+struct ql_peer_frame {
+	size_t part;  /* its number */
+	int error;    /* 0, or a negative errno */
+	uint64_t len; /* bytes that follow; no more than were asked for */
+};
+void ql_peer_frames_init(struct ql_peer_frames *f, struct ql_stream *in,
+			 const struct ql_peer_part *parts, size_t n);
+/* Goes on to the next, past what was not read: 1, or 0: there are no more.
+ * -EPROTO: this is no answer to what was asked for. */
+int ql_peer_frames_next(struct ql_peer_frames *f,
+			struct ql_peer_frame *ret_frame, struct ql_error *err);
+/* Up to len bytes of the frame; 0: its end.  -EPROTO: it breaks off. */
+ssize_t ql_peer_frames_read(struct ql_peer_frames *f, void *buf, size_t len,
+			    struct ql_error *err);
+/* Appends the lines of a request. */
+int ql_peer_batch_print(const struct ql_peer_part *parts, size_t n,
+			struct ql_buf *buf);
+/* As ql_peer_open(). */
+int ql_peer_batch_open(struct ql_peers *peers, struct ql_peer *peer,
+		       const struct ql_peer_part *parts, size_t n,
+		       struct ql_http_response *ret_rs, struct ql_error *err);
 
 /* ---- peerhttp.c: one request to one peer ---- */
 

@@ -145,8 +145,12 @@ uint64_t ql_peers_generation(struct ql_peers *peers);
  * the caller's. */
 int ql_peers_summary(struct ql_peers *peers, bool trusted, json_t **ret_summary,
 		     struct ql_error *err);
-/* Appends the filter: see peerfilter.c. */
+/* Appends the filter: see peerfilter.h. */
 int ql_peers_filter(struct ql_peers *peers, bool trusted, struct ql_buf *buf,
 		    struct ql_error *err);
+/* Whether who asks may have this object, blob, manifest or configuration, if
+ * it is here.  What was pulled a moment ago may not be yet. */
+bool ql_peers_may_share(struct ql_peers *peers, const struct ql_digest *digest,
+			bool trusted);
 
 #endif
