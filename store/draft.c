@@ -7,6 +7,7 @@
 #include "store/store-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -213,6 +214,21 @@ int ql_toc_open_blob(const struct ql_store *store, const struct ql_digest *blob,
 
 	return ql_toc_open(store->root_fd, ql_toc_path("layers", blob, path),
 			   ret_toc, err);
+}
+
+int ql_toc_open_file(const struct ql_store *store, const struct ql_digest *blob,
+		     int *ret_fd, struct ql_error *err)
+{
+	char path[QL_CFS_PATH];
+	int fd = openat(store->root_fd, ql_toc_path("layers", blob, path),
+			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd < 0)
+		return ql_error_errno(err, -errno, "%s/%s", store->root, path);
+	*ret_fd = fd;
+	return 0;
 }
 
 int ql_toc_open_layer(const struct ql_store *store,

@@ -83,6 +83,14 @@ bool ql_extents_have(const struct ql_extents *e, uint64_t start, uint64_t end)
 	return start >= end || (at < e->n && e->items[at].start <= start);
 }
 
+uint64_t ql_extents_reach(const struct ql_extents *e, uint64_t start)
+{
+	size_t at = start < UINT64_MAX ? extents_from(e, start + 1) : e->n;
+
+	return at < e->n && e->items[at].start <= start ? e->items[at].end
+							: start;
+}
+
 uint64_t ql_extents_bytes(const struct ql_extents *e)
 {
 	uint64_t sum = 0;

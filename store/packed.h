@@ -49,6 +49,13 @@ bool ql_packed_has(struct ql_store *store, const struct ql_digest *blob,
 int ql_packed_open(struct ql_store *store, const struct ql_digest *blob,
 		   uint64_t offset, uint64_t len, int *ret_fd,
 		   struct ql_error *err);
+/* The same for what is here without a gap from offset on, len at most:
+ * *ret_len, which is 0 where len is, and the blob's size.  -ENOENT: the byte at
+ * offset is not here; of len 0: nothing is. */
+int ql_packed_reach(struct ql_store *store, const struct ql_digest *blob,
+		    uint64_t offset, uint64_t len, int *ret_fd,
+		    uint64_t *ret_len, uint64_t *ret_size,
+		    struct ql_error *err);
 /* Bytes of disk that its file takes; 0: there is none. */
 uint64_t ql_packed_bytes(struct ql_store *store, const struct ql_digest *blob);
 

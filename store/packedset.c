@@ -244,23 +244,77 @@ bool ql_packed_has(struct ql_store *store, const struct ql_digest *blob,
 	return has;
 }
 
-int ql_packed_open(struct ql_store *store, const struct ql_digest *blob,
-		   uint64_t offset, uint64_t len, int *ret_fd,
-		   struct ql_error *err)
+/* Under the lock: the end of what is there from start on. */
+static uint64_t known_reach(const struct known *k, uint64_t start)
+{
+	struct ql_extents all = { 0 };
+	uint64_t end = start;
+
+	if (ql_extents_copy(&k->have, &all) == 0 &&
+	    known_unsettled(k, &all) == 0)
+		end = ql_extents_reach(&all, start);
+	ql_extents_release(&all);
+	return end;
+}
+
+static bool known_is_empty(const struct known *k)
+{
+	return k->have.n == 0 && !known_is_unsettled(k);
+}
+
+static int file_look(const struct ql_store *store, const struct ql_digest *blob,
+		     int *ret_fd, struct ql_error *err)
 {
 	char path[QL_PACKED_PATH + 1];
-	int fd;
+	int fd = openat(store->root_fd, ql_packed_path(blob, path),
+			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-	if (!ql_packed_has(store, blob, offset, len))
-		return -ENOENT;
-	fd = openat(store->root_fd, ql_packed_path(blob, path),
-		    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT)
 		return -ENOENT;
 	if (fd < 0)
 		return ql_error_errno(err, -errno, "%s/%s", store->root, path);
 	*ret_fd = fd;
 	return 0;
+}
+
+/* The file is opened first: of a blob that nobody has anything of, nothing is
+ * remembered, however many are asked for. */
+int ql_packed_reach(struct ql_store *store, const struct ql_digest *blob,
+		    uint64_t offset, uint64_t len, int *ret_fd,
+		    uint64_t *ret_len, uint64_t *ret_size, struct ql_error *err)
+{
+	struct ql_packed_set *set = store->packed;
+	_cleanup_close_ int fd = -1;
+	uint64_t reach = 0, size = 0;
+	struct known *k;
+	int r = file_look(store, blob, &fd, err);
+
+	if (r < 0)
+		return r;
+	(void)pthread_mutex_lock(&set->lock);
+	k = known_get(set, blob);
+	if (k) {
+		known_look(store, k);
+		size = k->size;
+		reach = known_reach(k, offset) - offset;
+		r = known_is_empty(k) || (len > 0 && reach == 0) ? -ENOENT : 0;
+	}
+	(void)pthread_mutex_unlock(&set->lock);
+	if (r < 0 || !k)
+		return k ? r : ql_error_nomem(err);
+	*ret_len = reach < len ? reach : len;
+	*ret_size = size;
+	*ret_fd = ql_take_fd(&fd);
+	return 0;
+}
+
+int ql_packed_open(struct ql_store *store, const struct ql_digest *blob,
+		   uint64_t offset, uint64_t len, int *ret_fd,
+		   struct ql_error *err)
+{
+	return ql_packed_has(store, blob, offset, len)
+		       ? file_look(store, blob, ret_fd, err)
+		       : -ENOENT;
 }
 
 /* ---- what is put ---- */

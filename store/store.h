@@ -270,6 +270,9 @@ int ql_toc_open_hot(const struct ql_store *store,
 /* Of any blob whose table is here. */
 int ql_toc_open_blob(const struct ql_store *store, const struct ql_digest *blob,
 		     struct ql_toc **ret_toc, struct ql_error *err);
+/* The file that it is in.  -ENOENT (not described): none. */
+int ql_toc_open_file(const struct ql_store *store, const struct ql_digest *blob,
+		     int *ret_fd, struct ql_error *err);
 
 /* ---- where blobs are to be had ---- */
 
@@ -293,6 +296,8 @@ void ql_extents_release(struct ql_extents *e);
 int ql_extents_add(struct ql_extents *e, uint64_t start, uint64_t end);
 bool ql_extents_have(const struct ql_extents *e, uint64_t start, uint64_t end);
 uint64_t ql_extents_bytes(const struct ql_extents *e);
+/* The end of what is there without a gap from start on; start: nothing. */
+uint64_t ql_extents_reach(const struct ql_extents *e, uint64_t start);
 /* Takes a part out.  -ENOMEM: nothing was changed. */
 int ql_extents_cut(struct ql_extents *e, uint64_t start, uint64_t end);
 /* Adds all of another's.  -ENOMEM. */
@@ -348,6 +353,11 @@ bool ql_object_here(const struct ql_store *store,
  * there is no such file. */
 int ql_partial_extents(struct ql_store *store, const struct ql_digest *digest,
 		       uint64_t size, struct ql_extents *ret_extents);
+/* Opens it for reading, whoever writes it, with its size and what is recorded
+ * of it.  -ENOENT (not described): there is no such file. */
+int ql_partial_look(struct ql_store *store, const struct ql_digest *digest,
+		    int *ret_fd, uint64_t *ret_size,
+		    struct ql_extents *ret_extents, struct ql_error *err);
 /* Bytes of a partial file that are here; 0 where there is none. */
 uint64_t ql_partial_bytes(struct ql_store *store,
 			  const struct ql_digest *digest);

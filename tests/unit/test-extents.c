@@ -49,6 +49,13 @@ static bool map_have(const bool map[SPACE], size_t start, size_t end)
 	return true;
 }
 
+static size_t map_reach(const bool map[SPACE], size_t start)
+{
+	while (start < SPACE && map[start])
+		start++;
+	return start;
+}
+
 static void random_seed(uint32_t seed)
 {
 	struct ql_extents e = { 0 };
@@ -62,6 +69,8 @@ static void random_seed(uint32_t seed)
 			end = SPACE;
 		assert_int_equal(ql_extents_have(&e, start, end),
 				 map_have(map, start, end));
+		assert_int_equal(ql_extents_reach(&e, start),
+				 map_reach(map, start));
 		if (next(&seed) % 3 == 0)
 			continue;
 		assert_int_equal(ql_extents_add(&e, start, end), 0);
@@ -109,6 +118,8 @@ static void nothing_is_always_there(void **state)
 	assert_int_equal(ql_extents_add(&e, 5, 5), 0);
 	assert_int_equal(ql_extents_add(&e, 7, 5), 0);
 	assert_int_equal(e.n, 0);
+	assert_int_equal(ql_extents_reach(&e, 5), 5);
+	assert_int_equal(ql_extents_reach(&e, UINT64_MAX), UINT64_MAX);
 	assert_true(ql_extents_have(&e, 5, 5));
 	assert_false(ql_extents_have(&e, 5, 6));
 	assert_int_equal(ql_extents_add(&e, 0, UINT64_MAX), 0);

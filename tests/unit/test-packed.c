@@ -86,6 +86,44 @@ static void what_is_put_can_be_read(void **state)
 	assert_in_range(ql_packed_bytes(lab.store, &d), 29000, 60000);
 }
 
+static void reaches(struct lab *lab, const struct ql_digest *d, uint64_t offset,
+		    uint64_t len, int want, uint64_t want_len)
+{
+	uint64_t got = 0, size = 0;
+	int fd = -1;
+
+	assert_int_equal(ql_packed_reach(lab->store, d, offset, len, &fd, &got,
+					 &size, &lab->err),
+			 want);
+	if (want < 0)
+		return;
+	assert_int_equal(got, want_len);
+	assert_int_equal(size, SIZE);
+	(void)close(fd);
+}
+
+static void it_is_known_how_far_it_reaches(void **state)
+{
+	_cleanup_lab_ struct lab lab;
+	struct ql_digest d = blob_digest();
+
+	(void)state;
+	lab_init(&lab);
+	reaches(&lab, &d, 0, 0, -ENOENT, 0);
+	assert_int_equal(put(&lab, &d, 1000, 20000), 0);
+	assert_int_equal(ql_packed_settle(lab.store, &lab.err), 0);
+	assert_int_equal(put(&lab, &d, 20000, 30000), 0);
+	reaches(&lab, &d, 1000, UINT64_MAX, 0, 29000);
+	reaches(&lab, &d, 1500, 100, 0, 100);
+	reaches(&lab, &d, 29999, 100, 0, 1);
+	reaches(&lab, &d, 0, 0, 0, 0);
+	reaches(&lab, &d, 999, 1, -ENOENT, 0);
+	reaches(&lab, &d, 30000, 1, -ENOENT, 0);
+	assert_int_equal(ql_packed_punch(lab.store, &d, 0, SIZE, &lab.err), 0);
+	reaches(&lab, &d, 1500, 100, -ENOENT, 0);
+	reaches(&lab, &d, 0, 0, -ENOENT, 0);
+}
+
 static void a_part_outside_is_refused(void **state)
 {
 	_cleanup_lab_ struct lab lab;
@@ -557,6 +595,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_put_can_be_read),
+		cmocka_unit_test(it_is_known_how_far_it_reaches),
 		cmocka_unit_test(a_part_outside_is_refused),
 		cmocka_unit_test(what_is_not_settled_is_not_there),
 		cmocka_unit_test(what_is_punched_is_gone),

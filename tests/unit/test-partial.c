@@ -64,12 +64,16 @@ static void parts_are_remembered(void **state)
 {
 	_cleanup_lab_ struct lab lab;
 	struct ql_digest d = digest();
-	struct ql_extents e;
+	struct ql_extents e = { 0 };
+	uint64_t size = 0;
 	char buf[4];
-	int fd;
+	int fd, look = -1;
 
 	(void)state;
 	lab_init(&lab);
+	assert_int_equal(ql_partial_look(lab.store, &d, &look, &size, &e,
+					 &lab.err),
+			 -ENOENT);
 	fd = part_open(&lab, &d, &e);
 	assert_int_equal(e.n, 0);
 	assert_int_equal(lseek(fd, 0, SEEK_END), SIZE);
@@ -78,6 +82,18 @@ static void parts_are_remembered(void **state)
 	part_fill(&lab, &d, 0, 4);
 	part_fill(&lab, &d, 8, 12);
 	assert_int_equal(ql_partial_bytes(lab.store, &d), 8);
+	/* Also to who only looks, while another writes. */
+	fd = part_open(&lab, &d, &e);
+	ql_extents_release(&e);
+	assert_int_equal(
+		ql_partial_look(lab.store, &d, &look, &size, &e, &lab.err), 0);
+	(void)close(fd);
+	assert_int_equal(size, SIZE);
+	assert_int_equal(ql_extents_reach(&e, 8), 12);
+	assert_int_equal(pread(look, buf, 4, 8), 4);
+	assert_memory_equal(buf, content + 8, 4);
+	(void)close(look);
+	ql_extents_release(&e);
 	fd = part_open(&lab, &d, &e);
 	assert_int_equal(e.n, 2);
 	assert_true(ql_extents_have(&e, 8, 12));
