@@ -84,6 +84,16 @@ static void curl_init(void)
 	curl_init_result = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+static void cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(cond, &attr);
+	(void)pthread_condattr_destroy(&attr);
+}
+
 /* ---- from another thread to the I/O thread ---- */
 
 /* http->lock is held. */
@@ -155,6 +165,7 @@ static void headers_end(struct transfer *t)
 	if (status < 200)
 		return; /* an interim answer */
 	t->rs.status = status;
+	t->rs.took = ql_now_ns() - t->rs.took;
 	(void)pthread_mutex_lock(&t->http->lock);
 	t->headers_done = true;
 	(void)pthread_cond_signal(&t->cond);
@@ -388,16 +399,29 @@ static int result_error(struct transfer *t, struct ql_error *err)
 			    code == -ETIMEDOUT ? "timed out: " : "", text);
 }
 
-static ssize_t body_read(struct ql_stream *s, void *buf, size_t len,
-			 struct ql_error *err)
+/* Under the lock: waits for news of it.  False: there was none in time. */
+static bool news_wait(struct transfer *t, uint64_t deadline)
+{
+	struct timespec ts = { (time_t)(deadline / 1000000000),
+			       (long)(deadline % 1000000000) };
+
+	if (deadline == UINT64_MAX)
+		return pthread_cond_wait(&t->cond, &t->http->lock) == 0;
+	return pthread_cond_timedwait(&t->cond, &t->http->lock, &ts) !=
+	       ETIMEDOUT;
+}
+
+ssize_t ql_http_read(struct ql_stream *s, void *buf, size_t len,
+		     uint64_t deadline, struct ql_error *err)
 {
 	struct transfer *t = (struct transfer *)s;
 	struct ql_http *http = t->http;
+	bool late = false;
 	ssize_t ret;
 
 	(void)pthread_mutex_lock(&http->lock);
-	while (t->ring.len == 0 && !t->done && !http->aborted)
-		(void)pthread_cond_wait(&t->cond, &http->lock);
+	while (t->ring.len == 0 && !t->done && !http->aborted && !late)
+		late = !news_wait(t, deadline);
 	if (http->aborted) {
 		ret = ql_error_set(err, -ECANCELED, "canceled");
 	} else if (t->ring.len > 0) {
@@ -406,6 +430,8 @@ static ssize_t body_read(struct ql_stream *s, void *buf, size_t len,
 			t->paused = false;
 			command_queue(t, COMMAND_UNPAUSE);
 		}
+	} else if (!t->done) {
+		ret = -EAGAIN;
 	} else if (t->result != CURLE_OK) {
 		ret = result_error(t, err);
 	} else {
@@ -413,6 +439,12 @@ static ssize_t body_read(struct ql_stream *s, void *buf, size_t len,
 	}
 	(void)pthread_mutex_unlock(&http->lock);
 	return ret;
+}
+
+static ssize_t body_read(struct ql_stream *s, void *buf, size_t len,
+			 struct ql_error *err)
+{
+	return ql_http_read(s, buf, len, UINT64_MAX, err);
 }
 
 static void body_free(struct ql_stream *s)
@@ -429,18 +461,22 @@ static const struct ql_stream_ops body_ops = { body_read, body_free };
 
 /* ---- asking ---- */
 
-static int header_add(struct transfer *t, const char *name, const char *value)
+static int line_add(struct transfer *t, const char *line)
 {
-	_cleanup_free_ char *line = ql_strf("%s: %s", name, value);
-	struct curl_slist *list;
+	struct curl_slist *list = line ? curl_slist_append(t->headers, line)
+				       : NULL;
 
-	if (!line)
-		return -ENOMEM;
-	list = curl_slist_append(t->headers, line);
 	if (!list)
 		return -ENOMEM;
 	t->headers = list;
 	return 0;
+}
+
+static int header_add(struct transfer *t, const char *name, const char *value)
+{
+	_cleanup_free_ char *line = ql_strf("%s: %s", name, value);
+
+	return line_add(t, line);
 }
 
 static int headers_set(struct transfer *t, const struct ql_http_request *rq)
@@ -458,6 +494,8 @@ static int headers_set(struct transfer *t, const struct ql_http_request *rq)
 			       rq->upload->type ? rq->upload->type : "");
 	if (r == 0 && rq->upload && rq->upload->range)
 		r = header_add(t, "Content-Range", rq->upload->range);
+	for (size_t i = 0; r == 0 && rq->headers && rq->headers[i]; i++)
+		r = line_add(t, rq->headers[i]);
 	return r;
 }
 
@@ -481,6 +519,11 @@ static CURLcode tls_set(struct transfer *t, const struct ql_tls *tls)
 		SET(CURLOPT_SSLKEY, tls->key);
 	if (tls->insecure) {
 		SET(CURLOPT_SSL_VERIFYPEER, 0L);
+		SET(CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (tls->ca_alone) {
+		SET(CURLOPT_CAPATH, NULL);
+		SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);
 		SET(CURLOPT_SSL_VERIFYHOST, 0L);
 	}
 	return rc;
@@ -539,7 +582,7 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 		SET(CURLOPT_PIPEWAIT, 1L);
 	if (rq->unix_socket)
 		SET(CURLOPT_UNIX_SOCKET_PATH, rq->unix_socket);
-	if (rq->unix_socket || ql_url_host_is_loopback(t->host))
+	if (rq->unix_socket || rq->direct || ql_url_host_is_loopback(t->host))
 		SET(CURLOPT_PROXY, "");
 	if (t->form)
 		SET(CURLOPT_POSTFIELDS, t->form);
@@ -569,8 +612,10 @@ static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
 	t->base.ops = &body_ops;
 	t->http = http;
 	t->upload.fd = -1;
-	t->rs.length = t->rs.range_start = t->rs.retry_after = UINT64_MAX;
-	(void)pthread_cond_init(&t->cond, NULL);
+	t->rs.length = t->rs.range_start = t->rs.range_size = UINT64_MAX;
+	t->rs.retry_after = UINT64_MAX;
+	t->rs.took = ql_now_ns();
+	cond_init(&t->cond);
 	t->easy = curl_easy_init();
 	t->host = ql_url_host(rq->url);
 	t->form = rq->form ? strdup(rq->form) : NULL;
@@ -593,8 +638,8 @@ static int transfer_new(struct ql_http *http, const struct ql_http_request *rq,
 				      curl_easy_strerror(rc));
 }
 
-int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
-		 struct ql_http_response *ret_rs, struct ql_error *err)
+int ql_http_begin(struct ql_http *http, const struct ql_http_request *rq,
+		  struct ql_stream **ret_body, struct ql_error *err)
 {
 	struct transfer *t = NULL;
 	int r = transfer_new(http, rq, &t, err);
@@ -604,24 +649,51 @@ int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
 	(void)pthread_mutex_lock(&http->lock);
 	transfer_link(t);
 	command_queue(t, COMMAND_ADD);
-	while (!t->headers_done && !t->done && !http->aborted)
-		(void)pthread_cond_wait(&t->cond, &http->lock);
-	if (http->aborted)
+	(void)pthread_mutex_unlock(&http->lock);
+	*ret_body = &t->base;
+	return 0;
+}
+
+int ql_http_answer(struct ql_stream *body, uint64_t deadline,
+		   struct ql_http_response *ret_rs, struct ql_error *err)
+{
+	struct transfer *t = (struct transfer *)body;
+	bool late = false;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&t->http->lock);
+	while (!t->headers_done && !t->done && !t->http->aborted && !late)
+		late = !news_wait(t, deadline);
+	if (t->http->aborted)
 		r = ql_error_set(err, -ECANCELED, "canceled");
+	else if (!t->headers_done && !t->done)
+		r = -EAGAIN;
 	else if (!t->headers_done)
 		r = t->result == CURLE_OK
 			    ? ql_error_set(err, -EPROTO, "%s: no HTTP answer",
 					   t->host)
 			    : result_error(t, err);
-	(void)pthread_mutex_unlock(&http->lock);
-	if (r < 0) {
-		ql_stream_free(&t->base);
+	(void)pthread_mutex_unlock(&t->http->lock);
+	if (r < 0)
 		return r;
-	}
 	*ret_rs = t->rs;
-	ret_rs->body = &t->base;
+	ret_rs->body = body;
 	t->rs = (struct ql_http_response){ 0 };
 	return 0;
+}
+
+int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
+		 struct ql_http_response *ret_rs, struct ql_error *err)
+{
+	struct ql_stream *body;
+	int r = ql_http_begin(http, rq, &body, err);
+
+	if (r < 0)
+		return r;
+	r = ql_http_answer(body, UINT64_MAX, ret_rs, err);
+	if (r < 0)
+		ql_stream_free(body);
+	return r;
 }
 
 int ql_http_resolve(const char *base, const char *url, char **ret_url,
@@ -650,7 +722,6 @@ int ql_http_resolve(const char *base, const char *url, char **ret_url,
 int ql_http_new(struct ql_http **ret_http, struct ql_error *err)
 {
 	struct ql_http *http;
-	pthread_condattr_t attr;
 
 	(void)pthread_once(&curl_once, curl_init);
 	if (curl_init_result != CURLE_OK)
@@ -662,10 +733,7 @@ int ql_http_new(struct ql_http **ret_http, struct ql_error *err)
 	ql_warm_init(&http->warm);
 	http->multi = curl_multi_init();
 	(void)pthread_mutex_init(&http->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&http->aborted_cond, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	cond_init(&http->aborted_cond);
 	if (http->multi &&
 	    curl_multi_setopt(http->multi, CURLMOPT_PIPELINING,
 			      CURLPIPE_MULTIPLEX) == CURLM_OK &&

@@ -20,6 +20,9 @@ struct ql_tls {
 	char *cert; /* owned; client certificate (PEM), or NULL */
 	char *key;  /* owned; its key, or NULL */
 	bool insecure; /* do not verify the server */
+	/* Who has a certificate of that CA is trusted, and nobody else,
+	 * whatever its name; files are read again for each connection. */
+	bool ca_alone;
 };
 
 struct ql_http_timeouts {
@@ -49,12 +52,15 @@ struct ql_http_request {
 	const char *method;	   /* NULL: as form says; "HEAD", "PUT", … */
 	const char *unix_socket;   /* connect to it, whatever the host; NULL */
 	const struct ql_http_upload *upload; /* or NULL */
-	uint64_t offset;	  /* ask for the bytes from here on, */
-	uint64_t len;		  /* so many; 0: to the end */
-	bool bulk;		  /* the body may be large */
-	const char *warm_url;	  /* or NULL: over a long link, open */
-	unsigned int warm;	  /* so many connections more to it */
-	const struct ql_tls *tls; /* or NULL */
+	const char *const *headers; /* more, "Name: value", NULL at their end;
+				     * or NULL */
+	bool direct;		    /* by no proxy */
+	uint64_t offset;	    /* ask for the bytes from here on, */
+	uint64_t len;		    /* so many; 0: to the end */
+	bool bulk;		    /* the body may be large */
+	const char *warm_url;	    /* or NULL: over a long link, open */
+	unsigned int warm;	    /* so many connections more to it */
+	const struct ql_tls *tls;   /* or NULL */
 	struct ql_http_timeouts timeouts;
 };
 
@@ -62,13 +68,16 @@ struct ql_http_response {
 	long status;
 	uint64_t length;      /* of the body, as announced; UINT64_MAX: not */
 	uint64_t range_start; /* of Content-Range; UINT64_MAX: none */
+	uint64_t range_size;  /* ... of the whole; UINT64_MAX: not said */
+	uint64_t took;	      /* ns from the request to the headers' end */
 	uint64_t retry_after; /* seconds; UINT64_MAX: none */
 	char *content_type;   /* owned, as all below; NULL: none */
 	char *authenticate;   /* all WWW-Authenticate, joined by ", " */
 	char *digest;	      /* Docker-Content-Digest */
 	char *location;
-	char *range;		/* Range: how far an upload is */
-	char *subject;		/* OCI-Subject */
+	char *range;   /* Range: how far an upload is */
+	char *subject; /* OCI-Subject */
+	char *etag;
 	struct ql_stream *body; /* free it before the ql_http */
 };
 void ql_http_response_release(struct ql_http_response *rs);
@@ -95,6 +104,17 @@ int ql_http_sleep(struct ql_http *http, uint64_t ms);
  */
 int ql_http_open(struct ql_http *http, const struct ql_http_request *rq,
 		 struct ql_http_response *ret_rs, struct ql_error *err);
+/* The same in two steps: begun, it is the body that there will be (freed at any
+ * time); it waits until deadline (ql_now_ns(); UINT64_MAX: as long as it
+ * takes). -EAGAIN (not described): not yet.  It stays the caller's when this
+ * fails. */
+int ql_http_begin(struct ql_http *http, const struct ql_http_request *rq,
+		  struct ql_stream **ret_body, struct ql_error *err);
+int ql_http_answer(struct ql_stream *body, uint64_t deadline,
+		   struct ql_http_response *ret_rs, struct ql_error *err);
+/* Reads a body; -EAGAIN (not described): no byte of it came by then. */
+ssize_t ql_http_read(struct ql_stream *body, void *buf, size_t len,
+		     uint64_t deadline, struct ql_error *err);
 /* url resolved against base, owned. */
 int ql_http_resolve(const char *base, const char *url, char **ret_url,
 		    struct ql_error *err);

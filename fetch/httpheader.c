@@ -2,8 +2,9 @@
 /*
  * The fields of an HTTP answer that are of use here (RFC 9110: §8.3
  * Content-Type, §8.6 Content-Length, §10.2.2 Location, §10.2.3 Retry-After,
- * §11.6.1 WWW-Authenticate, §14.4 Content-Range; OCI distribution-spec 1.1:
- * Docker-Content-Digest, Range of an upload, OCI-Subject).
+ * §8.8.3 ETag, §11.6.1 WWW-Authenticate, §14.4 Content-Range; OCI
+ * distribution-spec 1.1: Docker-Content-Digest, Range of an upload,
+ * OCI-Subject).
  */
 #include "fetch/fetch-private.h"
 
@@ -58,6 +59,14 @@ static int string_set(char **to, const char *value, bool append)
 	return 0;
 }
 
+static void range_set(struct ql_http_response *rs, const char *value)
+{
+	const char *slash = strchr(value, '/');
+
+	rs->range_start = number(value, '-');
+	rs->range_size = slash ? number(slash + 1, '\0') : UINT64_MAX;
+}
+
 static int header_keep(struct ql_http_response *rs, const char *name,
 		       const char *value)
 {
@@ -67,7 +76,7 @@ static int header_keep(struct ql_http_response *rs, const char *name,
 		rs->retry_after = retry_after(value);
 	else if (strcasecmp(name, "content-range") == 0 &&
 		 strncasecmp(value, "bytes ", 6) == 0)
-		rs->range_start = number(value + 6, '-');
+		range_set(rs, value + 6);
 	else if (strcasecmp(name, "content-type") == 0)
 		return string_set(&rs->content_type, value, false);
 	else if (strcasecmp(name, "docker-content-digest") == 0)
@@ -78,6 +87,8 @@ static int header_keep(struct ql_http_response *rs, const char *name,
 		return string_set(&rs->range, value, false);
 	else if (strcasecmp(name, "oci-subject") == 0)
 		return string_set(&rs->subject, value, false);
+	else if (strcasecmp(name, "etag") == 0)
+		return string_set(&rs->etag, value, false);
 	else if (strcasecmp(name, "www-authenticate") == 0)
 		return string_set(&rs->authenticate, value, true);
 	return 0;
@@ -91,6 +102,7 @@ void ql_http_response_release(struct ql_http_response *rs)
 	free(rs->location);
 	free(rs->range);
 	free(rs->subject);
+	free(rs->etag);
 	ql_stream_free(rs->body);
 	*rs = (struct ql_http_response){ 0 };
 }
