@@ -325,6 +325,8 @@ bool ql_filler_is_busy(struct ql_filler *filler);
 
 #include "fetch/peers.h"
 
+#include "fetch/pieces.h"
+
 #include "fetch/qdm.h"
 
 #endif

@@ -104,6 +104,11 @@ int ql_lazylayers_fetch(struct ql_store *store, struct ql_source *src,
 
 /* ---- startpull.c ---- */
 
+/* What the manifest, or who refers to it, says.  -ENOENT (not described): the
+ * image has no start blob. */
+int ql_start_find(struct ql_source *src, const struct ql_resolved *resolved,
+		  struct ql_start_ref *ret_ref, struct ql_error *err);
+
 /*
  * -ENOENT (not described): the image has no start blob.  *ret_spool (owned by
  * the caller) is set where the rest of the blob is still coming.

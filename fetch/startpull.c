@@ -63,6 +63,22 @@ static int start_referred(struct ql_source *src,
 	return found ? 0 : -ENOENT;
 }
 
+int ql_start_find(struct ql_source *src, const struct ql_resolved *resolved,
+		  struct ql_start_ref *ret_ref, struct ql_error *err)
+{
+	int r = start_annotated(resolved, ret_ref, err);
+
+	if (r != -ENOENT)
+		return r;
+	r = start_referred(src, resolved, ret_ref, err);
+	/* An answer that is none: the image does without. */
+	if (r < 0 && r != -ENOENT && r != -ECANCELED) {
+		ql_debug("msg=\"no referrers\" error=%d", r);
+		r = -ENOENT;
+	}
+	return r;
+}
+
 static int spool_head(struct ql_spool *spool, const struct ql_start_ref *ref,
 		      void **ret_head, struct ql_error *err)
 {
@@ -164,16 +180,8 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 	struct ql_descriptor d = { 0 };
 	struct ql_start_ref sref;
 	uint64_t size;
-	int r = start_annotated(resolved, &sref, err);
+	int r = ql_start_find(src, resolved, &sref, err);
 
-	if (r == -ENOENT) {
-		r = start_referred(src, resolved, &sref, err);
-		/* An answer that is none: the image does without. */
-		if (r < 0 && r != -ENOENT && r != -ECANCELED) {
-			ql_debug("msg=\"no referrers\" error=%d", r);
-			r = -ENOENT;
-		}
-	}
 	if (r < 0)
 		return r;
 	if (!repository || !src->ops->open_range)
