@@ -49,9 +49,13 @@ struct ql_peer {
 	uint64_t generation; /* of what it has */
 	uint64_t rtt;	     /* ns, smoothed; 0: not known */
 	uint64_t rate;	     /* bytes a second, smoothed; 0: not known */
+	uint64_t wait;	     /* ns until a blob's first byte, smoothed; or 0 */
 	uint64_t not_before; /* ns: it lied, or was slow */
 	uint64_t probe_at;   /* ns: its summary is asked for again */
+	uint64_t lied_at;    /* ns */
 	unsigned int lies, failures; /* failures: in a row */
+	unsigned int slow;	     /* so often in a row */
+	bool asking;		     /* for its summary */
 	bool passes;	/* it fetches for others: it is in the ring */
 	bool looked_up; /* by a name: it goes when the name has it no more */
 	uint64_t seen;	/* ns: when the name had it last */
@@ -72,8 +76,8 @@ struct ql_peers {
 	struct ql_tls tls;		 /* its strings borrowed */
 	struct ql_relay *relay;		 /* owned */
 	struct ql_peer_known *known;	 /* owned; has its own locks */
-	pthread_t thread;
-	bool started;
+	pthread_t threads[2];		 /* peerprobe.c */
+	unsigned int n_threads;
 
 	pthread_mutex_t lock; /* protects all below */
 	pthread_cond_t wake;
@@ -81,6 +85,7 @@ struct ql_peers {
 	size_t n;
 	bool stop;
 	uint64_t registry_rate; /* bytes a second of one stream; 0: not known */
+	uint64_t registry_wait; /* ns until its first byte; 0: not known */
 };
 
 /* Whether this node fetches for others; its summary says so ("passes"). */
@@ -97,22 +102,43 @@ struct ql_peer *ql_peer_ref(struct ql_peer *peer);
 void ql_peer_unref(struct ql_peer *peer); /* NULL is fine */
 QL_DEFINE_CLEANUP(struct ql_peer *, ql_peer_unref)
 
+/*
+ * Whose a region of a blob is: the nodes of this site that fetch for others and
+ * may be asked, by their weights, NULL for this one; max at most.  A reference
+ * to each.  How many.
+ */
+size_t ql_peers_ring(struct ql_peers *peers, const struct ql_digest *blob,
+		     uint64_t region, struct ql_peer **ret_list, size_t max);
+
 /* What became of a request.  It did not answer, broke off, or its answer is no
  * HTTP: not asked until it has told its summary again. */
 void ql_peer_failed(struct ql_peers *peers, struct ql_peer *peer, int error);
 /* It sent what is wrong: not asked for a time that grows, 1 s to 10 min. */
 void ql_peer_lied(struct ql_peers *peers, struct ql_peer *peer,
 		  const char *what);
-/* It is much slower than others: passed over for a while. */
-void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer);
-/* So many bytes came in that time (waiting for the first not counted). */
+/* It is one of several of whom one lied: not asked for a second. */
+void ql_peer_suspect(struct ql_peers *peers, struct ql_peer *peer);
+/* It is much slower than others: passed over for a while.  waited: ns in which
+ * nothing came. */
+void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer,
+		  uint64_t waited);
+/* The first byte came after wait ns, and so many bytes in the ns that followed
+ * (waiting for the reader not counted). */
 void ql_peer_measured(struct ql_peers *peers, struct ql_peer *peer,
-		      uint64_t bytes, uint64_t ns);
-/* So long a silence of it is too long: max(4 smoothed round trips, 300 ms). */
-uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer);
-void ql_peers_registry_measured(struct ql_peers *peers, uint64_t bytes,
-				uint64_t ns);
+		      uint64_t wait, uint64_t bytes, uint64_t ns);
+void ql_peers_registry_measured(struct ql_peers *peers, uint64_t wait,
+				uint64_t bytes, uint64_t ns);
 uint64_t ql_peers_registry_rate(struct ql_peers *peers);
+/* So long a silence of a peer is too long: max(4 smoothed waits of it or of the
+ * registry, which it may itself wait for; 300 ms). */
+uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer);
+
+/* ---- peerprobe.c: the threads that ask for summaries, and for names ---- */
+
+int ql_peers_start(struct ql_peers *peers, struct ql_error *err);
+/* Of peers.c: adds one, or sees it again.  -EINVAL, -ENOSPC: too many. */
+int ql_peers_put(struct ql_peers *peers, const char *address, bool looked_up,
+		 struct ql_error *err);
 
 /* ---- peersummary.c: what others may know of this node ---- */
 
