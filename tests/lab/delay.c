@@ -16,10 +16,11 @@
  * Prints "ready" when both devices are there; their addresses are the caller's
  * business, and the devices go when the program ends.  SIGUSR1 prints a line of
  * JSON, SIGUSR2 prints it and counts anew, SIGINT and SIGTERM print it and end
- * the program.  "up" is from the first device to the second:
+ * the program.  SIGHUP cuts the link, so that nothing arrives any more, and the
+ * next one mends it.  "up" is from the first device to the second:
  *
  *	packets, bytes      delivered, IP headers and all
- *	dropped             for want of room in the queue
+ *	dropped             for want of room in the queue, or at the cut
  *	connections         TCP connections that this direction asked for (SYN)
  *	queue_max           most bytes that waited for the link
  *	late_us, late_us_max    by how much packets were late, mean and most
@@ -77,6 +78,7 @@ struct direction {
 	int64_t free_ns;     /* when the link has sent all that it was given */
 	struct packet *ring; /* owns slots of it; [head, head + count) wait */
 	size_t slots, head, count;
+	atomic_bool cut;
 	struct counters counters;
 };
 
@@ -144,6 +146,14 @@ static void print_counters(struct link *link)
 		err(1, "standard output");
 }
 
+static void link_toggle(struct link *link)
+{
+	bool cut = !atomic_load(&link->up.cut);
+
+	atomic_store(&link->up.cut, cut);
+	atomic_store(&link->down.cut, cut);
+}
+
 static void counters_clear(struct counters *c)
 {
 	atomic_store(&c->packets, 0);
@@ -198,6 +208,10 @@ static void packets_read(struct direction *d)
 static void packet_deliver(struct direction *d, const struct packet *p,
 			   int64_t now)
 {
+	if (atomic_load_explicit(&d->cut, memory_order_relaxed)) {
+		add(&d->counters.dropped, 1);
+		return;
+	}
 	while (write(d->to, p->data, p->len) < 0) {
 		if (errno == EINTR)
 			continue;
@@ -365,6 +379,7 @@ int main(int argc, char **argv)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGUSR1);
 	sigaddset(&signals, SIGUSR2);
+	sigaddset(&signals, SIGHUP);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
@@ -376,6 +391,10 @@ int main(int argc, char **argv)
 	while (signal != SIGTERM && signal != SIGINT) {
 		if (sigwait(&signals, &signal))
 			continue;
+		if (signal == SIGHUP) {
+			link_toggle(&link);
+			continue;
+		}
 		print_counters(&link);
 		if (signal == SIGUSR2) {
 			counters_clear(&link.up.counters);
