@@ -60,15 +60,7 @@ int ql_umount(const char *dir, bool lazy, struct ql_error *err);
 typedef int ql_mount_fn(const char *dir, const char *source, void *arg);
 int ql_mount_each(ql_mount_fn *fn, void *arg, struct ql_error *err);
 
-/* ---- agent-units.c: sizes, rates and times as people write them ---- */
-
-/* "512", "10MB", "1.5 GiB"; powers of 1000 or, with an i, of 1024.  -EINVAL,
- * -ERANGE. */
-int ql_units_bytes(const char *text, uint64_t *ret_bytes);
-/* The same, and "/s" behind it; "unlimited" is UINT64_MAX. */
-int ql_units_rate(const char *text, uint64_t *ret_bytes_per_second);
-/* "250ms", "30s", "5m", "2h", "7d"; a number alone is seconds.  Into ns. */
-int ql_units_duration(const char *text, uint64_t *ret_ns);
+/* ---- budget.c ---- */
 
 /* How much a store may take. */
 struct ql_budget {

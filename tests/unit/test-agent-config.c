@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fs/agent-config.c, agent-units.c: what the configuration may say, and that
- * each thing that it may not is named with its line; agent-notify.c.
+ * fs/agent-config.c, store/base/units.c: what the configuration may say, and
+ * that each thing that it may not is named with its line; agent-notify.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -291,6 +291,11 @@ static void units_are_what_they_say(void **state)
 	assert_int_equal(ql_units_rate("2MiB/s", &n), 0);
 	assert_int_equal(n, 2097152);
 	assert_int_equal(ql_units_rate("/s", &n), -EINVAL);
+	assert_int_equal(ql_units_link("100Mbit/s", &n), 0);
+	assert_int_equal(n, 12500000);
+	assert_int_equal(ql_units_link("100MB/s", &n), -EINVAL);
+	assert_int_equal(ql_units_share("12.5%", &n), 0);
+	assert_int_equal(n, 125000);
 	assert_int_equal(ql_units_duration("1.5s", &n), 0);
 	assert_int_equal(n, 1500000000);
 	assert_int_equal(ql_units_duration("2m", &n), 0);

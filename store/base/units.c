@@ -4,11 +4,11 @@
  * optional space, a unit.  A fraction is taken to a whole number of bytes or
  * nanoseconds, downwards.
  */
+#include "store/base/units.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
-
-#include "fs/fs.h"
 
 struct unit {
 	const char *name;
@@ -16,7 +16,6 @@ struct unit {
 };
 
 enum { DIGITS_MAX = 9 }; /* behind the point */
-enum { ALL = 1000000 };	 /* in parts of a share */
 
 /* value * factor + fraction / 10^digits * factor */
 static int scale(uint64_t value, uint64_t fraction, unsigned int digits,
@@ -125,38 +124,27 @@ int ql_units_duration(const char *text, uint64_t *ret_ns)
 	return parse(text, units, ret_ns);
 }
 
-int ql_units_budget(const char *text, struct ql_budget *ret_budget)
+int ql_units_link(const char *text, uint64_t *ret_bytes_per_second)
 {
-	static const struct unit share[] = {
-		{ "%", ALL / 100 },
+	static const struct unit units[] = {
+		{ "bit/s", 1 },	       { "kbit/s", 1000 },
+		{ "Mbit/s", 1000000 }, { "Gbit/s", 1000000000 },
 		{ NULL, 0 },
 	};
-	struct ql_budget b = { .kind = QL_BUDGET_NONE };
-	int r;
+	uint64_t bits;
+	int r = parse(text, units, &bits);
 
-	if (strcmp(text, "none") == 0) {
-		*ret_budget = b;
-		return 0;
-	}
-	b.kind = QL_BUDGET_SHARE;
-	r = parse(text, share, &b.n);
-	if (r == -EINVAL) {
-		b.kind = QL_BUDGET_BYTES;
-		r = ql_units_bytes(text, &b.n);
-	}
-	if (r < 0)
-		return r;
-	if (b.n == 0 || (b.kind == QL_BUDGET_SHARE && b.n > ALL))
-		return -ERANGE;
-	*ret_budget = b;
-	return 0;
+	if (r == 0)
+		*ret_bytes_per_second = bits / 8;
+	return r;
 }
 
-uint64_t ql_budget_bytes(const struct ql_budget *budget, uint64_t size)
+int ql_units_share(const char *text, uint64_t *ret_millionths)
 {
-	if (budget->kind == QL_BUDGET_BYTES)
-		return budget->n;
-	if (budget->kind != QL_BUDGET_SHARE)
-		return 0;
-	return (uint64_t)((unsigned __int128)size * budget->n / ALL);
+	static const struct unit units[] = {
+		{ "%", 10000 },
+		{ NULL, 0 },
+	};
+
+	return parse(text, units, ret_millionths);
 }
