@@ -269,12 +269,22 @@ void ql_fill_tocs_sweep(struct ql_filler *f);
 
 /* ---- fillsource.c ---- */
 
-int ql_fill_sources_new(struct ql_filler *f, struct ql_error *err);
+struct ql_fill_sources;
+/* What options borrow is borrowed for its life. */
+int ql_fill_sources_new(const struct ql_pull_options *options,
+			struct ql_fill_sources **ret_s, struct ql_error *err);
 void ql_fill_sources_cancel(struct ql_fill_sources *s);
 void ql_fill_sources_free(struct ql_fill_sources *s);
 /* Without the filler's lock: closes those that nobody has used for a while; of
  * a filler that has no image, all that nobody uses. */
 void ql_fill_sources_sweep(struct ql_fill_sources *s, bool all);
+/* A part of a blob from a repository ("[http://]DOMAIN/PATH", "oci:DIR"). */
+int ql_fill_sources_open(struct ql_fill_sources *s, const char *name,
+			 const struct ql_descriptor *d, uint64_t offset,
+			 uint64_t len, struct ql_stream **ret_stream,
+			 struct ql_error *err);
+/* ql_source_flags() of where such a stream comes from. */
+uint32_t ql_fill_sources_flags(struct ql_stream *stream);
 /* A part of a blob from the n-th (0, 1, …) place that is known to have it.
  * -ENXIO (not described): there are no more. */
 int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,

@@ -522,6 +522,17 @@ static int threads_start(struct ql_filler *f, struct ql_error *err)
 	return r == 0 ? 0 : ql_error_errno(err, -r, "start a thread");
 }
 
+static int sources_new(struct ql_filler *f, struct ql_error *err)
+{
+	const struct ql_pull_options options = {
+		.plain_http = f->options.plain_http,
+		.config_dir = f->options.config_dir,
+		.peers = f->options.peers,
+	};
+
+	return ql_fill_sources_new(&options, &f->sources, err);
+}
+
 int ql_filler_new(struct ql_store *store, const struct ql_fill_options *options,
 		  struct ql_filler **ret_filler, struct ql_error *err)
 {
@@ -543,7 +554,7 @@ int ql_filler_new(struct ql_store *store, const struct ql_fill_options *options,
 	conds_init(f);
 	ql_fill_queue_init(&f->queue);
 	f->threads = calloc(f->options.connections, sizeof(*f->threads));
-	r = f->threads ? ql_fill_sources_new(f, err) : ql_error_nomem(err);
+	r = f->threads ? sources_new(f, err) : ql_error_nomem(err);
 	if (r == 0)
 		r = threads_start(f, err);
 	if (r < 0) {

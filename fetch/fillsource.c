@@ -29,16 +29,16 @@ struct ql_fill_sources {
 	struct ql_pull_options options;
 };
 
-int ql_fill_sources_new(struct ql_filler *f, struct ql_error *err)
+int ql_fill_sources_new(const struct ql_pull_options *options,
+			struct ql_fill_sources **ret_s, struct ql_error *err)
 {
 	struct ql_fill_sources *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return ql_error_nomem(err);
 	(void)pthread_mutex_init(&s->lock, NULL);
-	s->options.plain_http = f->options.plain_http;
-	s->options.config_dir = f->options.config_dir;
-	f->sources = s;
+	s->options = *options;
+	*ret_s = s;
 	return 0;
 }
 
@@ -186,10 +186,10 @@ static void source_stream_free(struct ql_stream *s)
 static const struct ql_stream_ops source_stream_ops = { source_stream_read,
 							source_stream_free };
 
-static int source_open(struct ql_fill_sources *s, const char *name,
-		       const struct ql_descriptor *d, uint64_t offset,
-		       uint64_t len, struct ql_stream **ret_stream,
-		       struct ql_error *err)
+int ql_fill_sources_open(struct ql_fill_sources *s, const char *name,
+			 const struct ql_descriptor *d, uint64_t offset,
+			 uint64_t len, struct ql_stream **ret_stream,
+			 struct ql_error *err)
 {
 	struct source_stream *ss = calloc(1, sizeof(*ss));
 	int r;
@@ -202,11 +202,17 @@ static int source_open(struct ql_fill_sources *s, const char *name,
 	if (r == 0)
 		r = ss->one->src->ops->open_range(ss->one->src, d, offset, len,
 						  &ss->inner, err);
-	if (r < 0)
+	if (r < 0) {
 		source_stream_free(&ss->base);
-	else
-		*ret_stream = &ss->base;
-	return r;
+		return ql_error_prefix(err, "%s", name);
+	}
+	*ret_stream = &ss->base;
+	return 0;
+}
+
+uint32_t ql_fill_sources_flags(struct ql_stream *stream)
+{
+	return ql_source_flags(((struct source_stream *)stream)->one->src);
 }
 
 /* The n-th of the names in buf, or NULL. */
@@ -243,6 +249,6 @@ int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 		name = name_at(&names, n);
 	if (!name)
 		return -ENXIO;
-	r = source_open(f->sources, name, &d, offset, len, ret_stream, err);
-	return r < 0 ? ql_error_prefix(err, "%s", name) : 0;
+	return ql_fill_sources_open(f->sources, name, &d, offset, len,
+				    ret_stream, err);
 }

@@ -55,7 +55,8 @@ struct ql_peer {
 	uint64_t lied_at;    /* ns */
 	unsigned int lies, failures; /* failures: in a row */
 	unsigned int slow;	     /* so often in a row */
-	bool asking;		     /* for its summary */
+	unsigned int faults;	     /* within a short time */
+	uint64_t failed_at;	     /* ns */
 	bool passes;	/* it fetches for others: it is in the ring */
 	bool looked_up; /* by a name: it goes when the name has it no more */
 	uint64_t seen;	/* ns: when the name had it last */
@@ -75,6 +76,7 @@ struct ql_peers {
 	struct ql_http *http;		 /* owned */
 	struct ql_tls tls;		 /* its strings borrowed */
 	struct ql_relay *relay;		 /* owned */
+	struct ql_peer_ledger *ledger;	 /* owned; has its own lock */
 	struct ql_peer_known *known;	 /* owned; has its own locks */
 	pthread_t threads[2];		 /* peerprobe.c */
 	unsigned int n_threads;
@@ -190,10 +192,16 @@ ssize_t ql_peer_frames_read(struct ql_peer_frames *f, void *buf, size_t len,
 /* Appends the lines of a request. */
 int ql_peer_batch_print(const struct ql_peer_part *parts, size_t n,
 			struct ql_buf *buf);
-/* As ql_peer_open(). */
+/*
+ * Asks for them: what it answers with, to be read as frames; freed by the
+ * caller, whereupon the peer is measured.  It fails with -ETIMEDOUT where the
+ * peer is silent for longer than ql_peer_patience(), or not done by the
+ * deadline (ql_now_ns()); it is told of neither.  Else as ql_peer_open().
+ */
 int ql_peer_batch_open(struct ql_peers *peers, struct ql_peer *peer,
 		       const struct ql_peer_part *parts, size_t n,
-		       struct ql_http_response *ret_rs, struct ql_error *err);
+		       uint64_t deadline, struct ql_stream **ret_stream,
+		       struct ql_error *err);
 
 /* ---- peerhttp.c: one request to one peer ---- */
 
@@ -211,7 +219,7 @@ struct ql_peer_request {
 /*
  * Waits for the answer's headers.  200 and 206 alone are successes, and 304
  * where etag is given.  Whoever reads the body reads with the same patience.
- * What else it answers: -ENOENT (404), -ERANGE (416), -EAGAIN (429, 503), and
+ * What else it answers: -ENOENT (404), -ERANGE (416), -EBUSY (429, 503), and
  * is no failure of the peer's; a network's error, a redirect, or another
  * status is, and it is told so (ql_peer_failed()).
  */
@@ -223,11 +231,19 @@ struct ql_peer_call;
 int ql_peer_begin(struct ql_peers *peers, struct ql_peer *peer,
 		  const struct ql_peer_request *rq,
 		  struct ql_peer_call **ret_call, struct ql_error *err);
-/* Frees the call, also on failure. */
+/* Frees the call, also on failure; but for -EAGAIN (not described): it has not
+ * answered by then (ql_now_ns()). */
+int ql_peer_answer(struct ql_peer_call *call, uint64_t deadline,
+		   struct ql_http_response *ret_rs, struct ql_error *err);
+/* Frees the call; waits with its patience. */
 int ql_peer_finish(struct ql_peer_call *call, struct ql_http_response *ret_rs,
 		   struct ql_error *err);
 void ql_peer_call_free(struct ql_peer_call *call); /* NULL is fine */
-/* All of a body (buf's max at most). */
+/* The rest of an answer's body; -EFBIG: more than buf may hold. */
+int ql_peer_body(struct ql_peers *peers, struct ql_peer *peer,
+		 struct ql_http_response *rs, uint64_t patience,
+		 struct ql_buf *buf, struct ql_error *err);
+/* All of a body (buf's max at most); ret_rs->body is NULL. */
 int ql_peer_get(struct ql_peers *peers, struct ql_peer *peer,
 		const struct ql_peer_request *rq, struct ql_buf *buf,
 		struct ql_http_response *ret_rs, struct ql_error *err);
@@ -264,14 +280,36 @@ void ql_relay_free(struct ql_relay *relay); /* NULL is fine */
  */
 int ql_relay_open(struct ql_peers *peers, const struct ql_peer_ask *ask,
 		  struct ql_peer_answer *ret_answer, struct ql_error *err);
-/* Without waiting, for this node itself: the stream waits.  *ret_len: bytes
- * that follow. */
+/* Without waiting, for this node itself: the stream waits, until *cancel (may
+ * be NULL) is set.  *ret_len: bytes that follow. */
 int ql_relay_begin(struct ql_peers *peers, const struct ql_peer_ask *ask,
-		   struct ql_stream **ret_stream, uint64_t *ret_len,
-		   struct ql_error *err);
+		   const atomic_bool *cancel, struct ql_stream **ret_stream,
+		   uint64_t *ret_len, struct ql_error *err);
 /* What passed of a part of a blob was wrong: it is forgotten. */
 void ql_relay_doubt(struct ql_peers *peers, const struct ql_digest *blob,
 		    uint64_t from, uint64_t to);
+
+/* ---- peerledger.c: who gave what ---- */
+
+struct ql_peer_ledger;
+int ql_peer_ledger_new(struct ql_peer_ledger **ret_ledger,
+		       struct ql_error *err);
+void ql_peer_ledger_free(struct ql_peer_ledger *ledger); /* NULL is fine */
+/* A peer (NULL: the relay) gave a part of a blob.  The numbers of entries only
+ * grow: *at is the last one's of who gives on (0: none yet). */
+void ql_peers_gave(struct ql_peers *peers, struct ql_peer *peer,
+		   const struct ql_digest *blob, uint64_t from, uint64_t to,
+		   uint64_t *at);
+/*
+ * A part of a blob as it came here was wrong, wherever it came from: who gave
+ * of it is not asked for a while, and what the relay has of it is forgotten.
+ * True: some of it came so; another try, soon, asks the registry itself.
+ */
+bool ql_peers_doubt(struct ql_peers *peers, const struct ql_digest *blob,
+		    uint64_t from, uint64_t to);
+/* That was so a moment ago. */
+bool ql_peers_is_doubted(struct ql_peers *peers, const struct ql_digest *blob,
+			 uint64_t from, uint64_t to);
 
 /* ---- peersource.c: a source whose blobs come from peers first ---- */
 
