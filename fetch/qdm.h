@@ -43,10 +43,12 @@
 #ifndef QL_QDM_H
 #define QL_QDM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "store/base/digest.h"
+#include "store/base/json.h"
 
 struct ql_buf;
 struct ql_error;
@@ -109,6 +111,13 @@ int ql_qdm_write(const struct ql_qdm *qdm, struct ql_buf *out,
  * kind or version; -EFBIG: larger than the bounds above; -ENOMEM. */
 int ql_qdm_parse(const char *data, size_t len, struct ql_qdm *ret_qdm,
 		 struct ql_error *err);
+
+/* A NAME, and a HOST:PORT, as of above. */
+bool ql_qdm_name_ok(const char *name);
+bool ql_qdm_address_ok(const char *address);
+/* An object of this apiVersion, and of that kind?  -EBADMSG, -EOPNOTSUPP. */
+int ql_qdm_kind_check(const json_t *doc, const char *kind,
+		      struct ql_error *err);
 
 /* Is it for this cluster, and no older than what is known?  -EPERM: another
  * cluster's; -ESTALE: an older generation. */

@@ -50,29 +50,10 @@ static int digest_get(const json_t *obj, struct ql_digest *ret_digest,
 	return r;
 }
 
-/* No member but these, whose list ends with NULL. */
-static int members_only(const json_t *obj, const char *const *known,
-			struct ql_error *err)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach ((json_t *)obj, key, value) {
-		size_t i = 0;
-
-		while (known[i] && strcmp(known[i], key) != 0)
-			i++;
-		if (!known[i])
-			return ql_error_set(err, -EBADMSG,
-					    "\"%.80s\" does not belong here",
-					    key);
-	}
-	return 0;
-}
-
 /* ---- the head ---- */
 
-static int kind_check(const json_t *doc, struct ql_error *err)
+int ql_qdm_kind_check(const json_t *doc, const char *wanted,
+		      struct ql_error *err)
 {
 	const char *version = "", *kind = "";
 	int r;
@@ -89,10 +70,10 @@ static int kind_check(const json_t *doc, struct ql_error *err)
 				    "\"apiVersion\" is %.80s, and "
 				    "not " QL_QDM_API_VERSION,
 				    version);
-	if (strcmp(kind, QL_QDM_KIND) != 0)
+	if (strcmp(kind, wanted) != 0)
 		return ql_error_set(err, -EOPNOTSUPP,
-				    "\"kind\" is %.80s, and not " QL_QDM_KIND,
-				    kind);
+				    "\"kind\" is %.80s, and not %s", kind,
+				    wanted);
 	return 0;
 }
 
@@ -105,7 +86,7 @@ static int image_read(const json_t *doc, struct ql_qdm *qdm,
 
 	if (r < 0)
 		return r;
-	r = members_only(image, known, err);
+	r = ql_json_only(image, known, err);
 	if (r == 0)
 		r = text_copy(image, "reference", QL_QDM_REFERENCE_MAX,
 			      &qdm->reference, err);
@@ -122,7 +103,7 @@ static int head_read(const json_t *doc, struct ql_qdm *qdm,
 	static const char *const known[] = { "apiVersion", "kind",    "cluster",
 					     "generation", "created", "image",
 					     "nodes",	   NULL };
-	int r = members_only(doc, known, err);
+	int r = ql_json_only(doc, known, err);
 
 	if (r == 0)
 		r = text_copy(doc, "cluster", QL_QDM_NAME_MAX, &qdm->cluster,
@@ -152,7 +133,7 @@ static int node_read(const json_t *obj, struct ql_qdm *qdm,
 	if (!json_is_object(obj))
 		return ql_error_set(err, -EBADMSG, "not an object");
 	qdm->n_nodes++; /* so that it is released */
-	r = members_only(obj, known, err);
+	r = ql_json_only(obj, known, err);
 	if (r == 0)
 		r = text_copy(obj, "name", QL_QDM_NAME_MAX, &node->name, err);
 	if (r == 0)
@@ -203,7 +184,7 @@ static int source_node(const struct reading *rd, const json_t *obj,
 	static const char *const known[] = { "node", "address", NULL };
 	const char *name = "", *address = "";
 	uint32_t n;
-	int r = members_only(obj, known, err);
+	int r = ql_json_only(obj, known, err);
 
 	if (r == 0)
 		r = ql_json_get_string(obj, "node", &name, err);
@@ -256,7 +237,7 @@ static int fetch_read(const struct reading *rd, const json_t *obj,
 	if (!json_is_object(obj))
 		return ql_error_set(err, -EBADMSG, "not an object");
 	f->fallback = QL_QDM_NONE;
-	r = members_only(obj, known, err);
+	r = ql_json_only(obj, known, err);
 	if (r == 0)
 		r = digest_get(obj, &f->digest, err);
 	if (r == 0)
@@ -308,7 +289,7 @@ static int manifest_read(const json_t *doc, struct ql_qdm *qdm,
 	_cleanup_free_ uint32_t *order = NULL;
 	struct reading rd = { .qdm = qdm };
 	json_t *nodes = NULL;
-	int r = kind_check(doc, err);
+	int r = ql_qdm_kind_check(doc, QL_QDM_KIND, err);
 
 	if (r == 0)
 		r = head_read(doc, qdm, err);

@@ -25,7 +25,7 @@ static bool is_alnum(char c)
 	       (c >= 'A' && c <= 'Z');
 }
 
-static bool is_name(const char *s)
+bool ql_qdm_name_ok(const char *s)
 {
 	size_t len = strlen(s);
 
@@ -38,7 +38,7 @@ static bool is_name(const char *s)
 }
 
 /* HOST:PORT, where an IPv6 host stands in brackets. */
-static bool is_address(const char *s)
+bool ql_qdm_address_ok(const char *s)
 {
 	const char *colon = strrchr(s, ':');
 	size_t host = colon ? (size_t)(colon - s) : 0;
@@ -93,7 +93,7 @@ static bool is_time(const char *s)
 
 static int head_sound(const struct ql_qdm *qdm, struct ql_error *err)
 {
-	if (!is_name(qdm->cluster))
+	if (!ql_qdm_name_ok(qdm->cluster))
 		return ql_error_set(err, -EBADMSG,
 				    "\"cluster\" is no name: %.80s",
 				    qdm->cluster);
@@ -162,11 +162,11 @@ int ql_qdm_sound_names(const struct ql_qdm *qdm, struct ql_error *err)
 	for (uint32_t i = 0; i < qdm->n_nodes; i++) {
 		const struct ql_qdm_node *node = &qdm->nodes[i];
 
-		if (!is_name(node->name))
+		if (!ql_qdm_name_ok(node->name))
 			return ql_error_set(err, -EBADMSG,
 					    "nodes[%u]: no name: %.80s", i,
 					    node->name);
-		if (!is_address(node->address))
+		if (!ql_qdm_address_ok(node->address))
 			return ql_error_set(err, -EBADMSG,
 					    "node %s: no address: %.80s",
 					    node->name, node->address);

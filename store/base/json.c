@@ -77,6 +77,25 @@ int ql_json_get_object(const json_t *obj, const char *key, json_t **ret_value,
 	return json_get(obj, key, JSON_OBJECT, "an object", ret_value, err);
 }
 
+int ql_json_only(const json_t *obj, const char *const *known,
+		 struct ql_error *err)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach ((json_t *)obj, key, value) {
+		size_t i = 0;
+
+		while (known[i] && strcmp(known[i], key) != 0)
+			i++;
+		if (!known[i])
+			return ql_error_set(err, -EBADMSG,
+					    "\"%.80s\" does not belong here",
+					    key);
+	}
+	return 0;
+}
+
 const char *ql_json_opt_string(const json_t *obj, const char *key,
 			       const char *dflt)
 {

@@ -26,6 +26,10 @@ int ql_json_get_array(const json_t *obj, const char *key, json_t **ret_value,
 int ql_json_get_object(const json_t *obj, const char *key, json_t **ret_value,
 		       struct ql_error *err);
 
+/* No member but these, whose list ends with NULL: -EBADMSG, naming one. */
+int ql_json_only(const json_t *obj, const char *const *known,
+		 struct ql_error *err);
+
 /* An optional string: dflt where the key is absent, null or no string. */
 const char *ql_json_opt_string(const json_t *obj, const char *key,
 			       const char *dflt);
