@@ -148,6 +148,15 @@ int ql_peer_known_new(struct ql_peers *peers, struct ql_peer_known **ret_known,
 		      struct ql_error *err);
 void ql_peer_known_free(struct ql_peer_known *known); /* NULL is fine */
 
+/* ---- peershare.c: what anybody may have ---- */
+
+struct ql_peer_shared;
+int ql_peer_shared_new(struct ql_peers *peers, struct ql_peer_shared **ret,
+		       struct ql_error *err);
+void ql_peer_shared_free(struct ql_peer_shared *shared); /* NULL is fine */
+bool ql_peer_shared_has(struct ql_peer_shared *shared,
+			const struct ql_digest *digest);
+
 /* ---- peerlook.c: which objects a peer has ---- */
 
 /* By the thread of peers.c, with no lock held: the peer's generation is another

@@ -83,6 +83,15 @@ int ql_object_open(const struct ql_store *store, const struct ql_digest *digest,
 int ql_object_put(struct ql_store *store, const void *data, size_t len,
 		  const struct ql_digest *expect, struct ql_digest *ret_digest,
 		  struct ql_error *err);
+/* Calls fn for each object that is here, in no order, and without a lock: one
+ * that comes or goes meanwhile may be told of or not.  A non-zero return of fn
+ * stops and is returned. */
+typedef int ql_object_fn(const struct ql_digest *digest, void *arg);
+int ql_object_each(const struct ql_store *store, ql_object_fn *fn, void *arg,
+		   struct ql_error *err);
+/* A number that changes when objects come or go: a hash of when each of their
+ * folders changed. */
+uint64_t ql_object_changes(const struct ql_store *store);
 /* Appends a whole object to buf. */
 int ql_object_read(const struct ql_store *store, const struct ql_digest *digest,
 		   struct ql_buf *buf, struct ql_error *err);
