@@ -4,14 +4,16 @@
  * in each, and a thread for each direction that takes packets from one and
  * gives them to the other when their time has come.
  *
- *	delay [--rate MBIT] [--rtt MS] [--queue BYTES] NETNS/DEV NETNS/DEV
+ *	delay [--rate MBIT] [--rtt MS] [--queue BYTES] [--slack US]
+ *	      NETNS/DEV NETNS/DEV
  *
  * A packet leaves when the link has sent the one before it (its length and the
  * 14 bytes of an Ethernet header at the rate, as tc-tbf counts them), and
  * arrives half the round-trip time later.  Packets that wait for the link are
  * bounded in bytes (a router's queue; without --queue one round trip's worth
  * and 256 KiB), and what comes while it is full is dropped.  Rate 0 is without
- * limit.
+ * limit.  With --slack each may be late by so much, so that many go at once: a
+ * tenth of the processor's time where there are several links.
  *
  * Prints "ready" when both devices are there; their addresses are the caller's
  * business, and the devices go when the program ends.  SIGUSR1 prints a line of
@@ -74,6 +76,7 @@ struct direction {
 	int from, to;
 	double ns_per_byte; /* 0: without limit */
 	int64_t delay_ns;
+	int64_t slack_ns;
 	int64_t queue_ns;    /* how long the last packet in the queue waits */
 	int64_t free_ns;     /* when the link has sent all that it was given */
 	struct packet *ring; /* owns slots of it; [head, head + count) wait */
@@ -83,7 +86,7 @@ struct direction {
 };
 
 struct link {
-	double rate_mbit, rtt_ms;
+	double rate_mbit, rtt_ms, slack_us;
 	size_t queue; /* bytes; 0: chosen */
 	struct direction up, down;
 };
@@ -240,21 +243,31 @@ static int64_t packets_deliver(struct direction *d)
 	return -1;
 }
 
+/* Until there is something to read; true: perhaps.  wait: as
+ * packets_deliver returned. */
+static bool direction_wait(const struct direction *d, int64_t wait)
+{
+	bool slack = d->slack_ns > 0 && wait >= 0;
+	int64_t ns = slack ? d->slack_ns : wait;
+	struct timespec t = { ns / 1000000000, ns % 1000000000 };
+	/* A full ring leaves packets in the device's own queue. */
+	struct pollfd p = { .fd = d->count < d->slots ? d->from : -1,
+			    .events = POLLIN };
+
+	/* What came meanwhile is read without asking. */
+	if (slack)
+		return nanosleep(&t, NULL) == 0;
+	if (ppoll(&p, 1, wait < 0 ? NULL : &t, NULL) < 0 && errno != EINTR)
+		err(1, "poll");
+	return p.revents != 0;
+}
+
 static void *direction_run(void *arg)
 {
 	struct direction *d = arg;
 
 	for (;;) {
-		int64_t wait = packets_deliver(d);
-		struct timespec t = { wait / 1000000000, wait % 1000000000 };
-		/* A full ring leaves packets in the device's own queue. */
-		struct pollfd p = { .fd = d->count < d->slots ? d->from : -1,
-				    .events = POLLIN };
-
-		if (ppoll(&p, 1, wait < 0 ? NULL : &t, NULL) < 0 &&
-		    errno != EINTR)
-			err(1, "poll");
-		if (p.revents)
+		if (direction_wait(d, packets_deliver(d)))
 			packets_read(d);
 	}
 	return NULL;
@@ -296,6 +309,7 @@ static void direction_init(struct direction *d, const struct link *link,
 	d->from = from;
 	d->to = to;
 	d->delay_ns = (int64_t)(link->rtt_ms * 1e6 / 2);
+	d->slack_ns = (int64_t)(link->slack_us * 1e3);
 	if (queue <= 0)
 		queue = link->rtt_ms * 1e6 * bytes_per_ns + QUEUE_LEAST;
 	if (link->rate_mbit > 0) {
@@ -345,6 +359,7 @@ static void options(int argc, char **argv, struct link *link)
 		{ "rate", required_argument, NULL, 'r' },
 		{ "rtt", required_argument, NULL, 't' },
 		{ "queue", required_argument, NULL, 'q' },
+		{ "slack", required_argument, NULL, 's' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -356,11 +371,13 @@ static void options(int argc, char **argv, struct link *link)
 			link->rtt_ms = number(optarg, 1e4);
 		else if (c == 'q')
 			link->queue = (size_t)number(optarg, 1e9);
+		else if (c == 's')
+			link->slack_us = number(optarg, 1e5);
 		else
 			exit(2);
 	if (argc - optind != 2)
 		errx(2, "usage: delay [--rate MBIT] [--rtt MS] "
-			"[--queue BYTES] NETNS/DEV NETNS/DEV");
+			"[--queue BYTES] [--slack US] NETNS/DEV NETNS/DEV");
 }
 
 int main(int argc, char **argv)

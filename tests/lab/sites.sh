@@ -147,7 +147,7 @@ site_make()
 	sites_ns "$router"
 	rm -f "$TMP/uplink$s.log" # the last one's "ready"
 	lab_start "uplink$s" "$B/tests/lab/delay" --rate "$3" --rtt "$4" \
-		"$router/wan" "$SITES_CORE/site$s"
+		--slack 500 "$router/wan" "$SITES_CORE/site$s"
 	SITES_LINK[$s]=$LAB_PID
 	wait_for 5 grep -q ready "$TMP/uplink$s.log" ||
 		bail "uplink $s: $(cat "$TMP/uplink$s.log")"
