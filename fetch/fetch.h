@@ -329,4 +329,6 @@ bool ql_filler_is_busy(struct ql_filler *filler);
 
 #include "fetch/qdm.h"
 
+#include "fetch/remote.h"
+
 #endif

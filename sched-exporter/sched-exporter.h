@@ -3,6 +3,7 @@
 #ifndef QL_SCHED_EXPORTER_H
 #define QL_SCHED_EXPORTER_H
 
+#include "sched-exporter/deploy.h"
 #include "sched-exporter/nodes.h"
 #include "sched-exporter/plan.h"
 #include "sched-exporter/planqdm.h"

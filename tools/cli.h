@@ -52,6 +52,11 @@ struct ql_cli {
 	const char *plot;
 	const char *bandwidth;
 	const char *rate;
+	const char *nodes;
+	const char *tls_ca;
+	const char *tls_cert;
+	const char *tls_key;
+	bool apply;
 	bool repair;
 	bool incremental;
 	bool dry_run;
@@ -186,5 +191,6 @@ int ql_cmd_diff(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_cachesim(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_gc(const struct ql_cli *cli, struct ql_error *err);
 int ql_cmd_fsck(const struct ql_cli *cli, struct ql_error *err);
+int ql_cmd_plan(const struct ql_cli *cli, struct ql_error *err);
 
 #endif

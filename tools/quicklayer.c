@@ -61,6 +61,9 @@ static const struct ql_command commands[] = {
 	  "rkADCEHj", 0, 0, ql_cmd_gc, false },
 	{ "fsck", "", "check the store against its digests, and repair it",
 	  "rJdhcj", 0, 0, ql_cmd_fsck, false },
+	{ "plan", "IMAGE...",
+	  "plan which node gets what of an image from where, and carry it out",
+	  "sapch123qj", 1, -1, ql_cmd_plan, false },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -9,7 +9,7 @@
 . "$(dirname "$0")/../lab/lib.sh"
 
 export QUICKLAYER_ROOT=$TMP/store REGISTRY_AUTH_FILE=$TMP/none
-COMMANDS="pull mount umount run record index prefetch images inspect ls cat rmi pin unpin status diff push refactor cachesim gc fsck"
+COMMANDS="pull mount umount run record index prefetch images inspect ls cat rmi pin unpin status diff push refactor cachesim gc fsck plan"
 
 # ---- wrong words ----
 
@@ -34,6 +34,9 @@ usage "an unknown command" "quicklayer: fly: no such command" fly
 usage "an unknown option" "images: --fly: no such option" images --fly
 usage "another command's option" "images: --lazy: no such option" images --lazy
 usage "an unknown letter" "ls: -z: no such option" ls -z img
+usage "plan without nodes" "plan: --nodes is needed" plan img
+usage "half of a TLS configuration" "plan: --tls-ca, --tls-cert and --tls-key" \
+	plan --nodes f --tls-ca f img
 usage "a missing value" "images: --root: it needs a value" images --root
 usage "a missing operand" "pull: an operand is missing" pull
 usage "a second missing operand" "mount: an operand is missing" mount img

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quicklayer plan: a deployment manifest for each image, printed or carried
+ * out, one image after another. */
+#include "tools/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "sched-exporter/sched-exporter.h"
+
+#define NS_A_SECOND 1e9
+
+static int nodes_read(const char *path, struct ql_nodes *ret_nodes,
+		      struct ql_error *err)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_NODES_BYTES_MAX);
+	int r = ql_read_file(AT_FDCWD, path, &buf, err);
+
+	if (r < 0)
+		return r;
+	r = ql_nodes_parse(ql_buf_str(&buf), buf.len, ret_nodes, err);
+	return r < 0 ? ql_error_prefix(err, "%s", path) : 0;
+}
+
+/* ---- said ---- */
+
+static const char *source_name(const struct ql_qdm *qdm, uint32_t src)
+{
+	if (src == QL_QDM_NONE)
+		return "-";
+	return src == QL_QDM_REGISTRY ? "registry" : qdm->nodes[src].name;
+}
+
+static void print_plan(const struct ql_nodes *nodes, const char *image,
+		       const struct ql_deployment *d)
+{
+	const struct ql_deploy_plan *plan = ql_deployment_planned(d);
+	const struct ql_qdm *qdm = ql_deployment_qdm(d);
+	char size[QL_HUMAN];
+
+	(void)printf("%s: %u nodes, ready after %.1f s (no plan: under %.1f "
+		     "s)\n",
+		     image, plan->n_targets,
+		     (double)plan->time_ns / NS_A_SECOND,
+		     (double)plan->bound_ns / NS_A_SECOND);
+	for (uint32_t i = 0; i < plan->n_sites; i++)
+		(void)printf("  site %s: %s by its uplink\n",
+			     nodes->sites[i].name,
+			     ql_human_bytes(plan->uplink_bytes[i], size));
+	for (uint32_t i = 0; i < qdm->n_nodes; i++) {
+		const struct ql_qdm_node *n = &qdm->nodes[i];
+
+		for (uint32_t k = n->first; k < n->first + n->n; k++) {
+			const struct ql_qdm_fetch *f = &qdm->fetches[k];
+			char digest[QL_DIGEST_TEXT + 1];
+
+			(void)printf("  %s: %.19s %s from %s, else %s\n",
+				     n->name,
+				     ql_digest_text(&f->digest, digest),
+				     ql_human_bytes(f->bytes, size),
+				     source_name(qdm, f->from),
+				     source_name(qdm, f->fallback));
+		}
+	}
+}
+
+static const char *const states[] = {
+	[QL_DEPLOY_UNKNOWN] = "not asked yet",
+	[QL_DEPLOY_FETCHING] = "fetching",
+	[QL_DEPLOY_DONE] = "ready",
+	[QL_DEPLOY_FAILED] = "failed",
+	[QL_DEPLOY_SILENT] = "does not answer",
+};
+
+static int print_progress(const struct ql_deploy_progress *p, void *arg)
+{
+	const struct ql_cli *cli = arg;
+	char done[QL_HUMAN], bytes[QL_HUMAN];
+
+	if (cli->quiet || cli->json)
+		return 0;
+	(void)fprintf(stderr, "%s: %s, %s of %s%s%s\n", p->node,
+		      states[p->state], ql_human_bytes(p->done, done),
+		      ql_human_bytes(p->bytes, bytes), *p->error ? ": " : "",
+		      p->error);
+	return 0;
+}
+
+/* ---- done ---- */
+
+static int manifest_json(const struct ql_deployment *d, json_t *list,
+			 struct ql_error *err)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_QDM_BYTES_MAX);
+	json_t *doc = NULL;
+	int r = ql_qdm_write(ql_deployment_qdm(d), &buf, err);
+
+	if (r == 0)
+		r = ql_json_parse(ql_buf_str(&buf), buf.len, &doc, err);
+	if (r == 0 && json_array_append_new(list, doc) < 0)
+		r = ql_error_nomem(err);
+	return r;
+}
+
+static int carry_out(const struct ql_cli *cli, const char *image,
+		     struct ql_deployment *d, struct ql_error *err)
+{
+	uint64_t start = ql_now_ns();
+	unsigned int plans = 0;
+	int r = ql_deployment_apply(d, print_progress, (void *)cli, &plans,
+				    err);
+
+	if (r < 0)
+		return ql_error_prefix(err, "%s", image);
+	if (!cli->quiet && !cli->json)
+		(void)printf("%s: everywhere after %.1f s, planned again %u "
+			     "times\n",
+			     image, (double)(ql_now_ns() - start) / NS_A_SECOND,
+			     plans);
+	return 0;
+}
+
+static int deployment_open(const struct ql_cli *cli,
+			   const struct ql_nodes *nodes,
+			   const struct ql_ref *ref,
+			   const struct ql_pieces *pieces,
+			   struct ql_deployment **ret_d, struct ql_error *err)
+{
+	_cleanup_(ql_deployment_freep) struct ql_deployment *d = NULL;
+	const struct ql_deployment_options options = {
+		.nodes = nodes,
+		.pieces = pieces,
+		.reference = ref->name,
+		.remote = { .ca = cli->tls_ca,
+			    .cert = cli->tls_cert,
+			    .key = cli->tls_key },
+		.generation = 1,
+	};
+	uint32_t silent = 0;
+	int r = ql_deployment_new(&options, &d, err);
+
+	if (r == 0)
+		r = ql_deployment_survey(d, &silent, err);
+	if (r == 0)
+		r = ql_deployment_plan(d, err);
+	if (r < 0)
+		return r;
+	if (silent > 0)
+		(void)fprintf(stderr,
+			      "quicklayer: plan: %" PRIu32
+			      " of %u nodes do not answer, and are left out\n",
+			      silent, nodes->n_nodes);
+	*ret_d = ql_take_ptr(d);
+	return 0;
+}
+
+static int plan_one(const struct ql_cli *cli, const char *image,
+		    const struct ql_nodes *nodes, json_t *list,
+		    struct ql_error *err)
+{
+	_cleanup_(ql_deployment_freep) struct ql_deployment *d = NULL;
+	_cleanup_pieces_ struct ql_pieces pieces = { 0 };
+	_cleanup_ref_ struct ql_ref ref = { 0 };
+	const struct ql_pull_options options = {
+		.platform = cli->platform,
+		.plain_http = cli->plain_http,
+		.config_dir = cli->config_dir,
+	};
+	int r = ql_ref_parse(image, &ref, err);
+
+	if (r == 0 && ref.kind != QL_REF_REGISTRY)
+		r = ql_error_set(err, -EINVAL,
+				 "%s: other nodes have no such thing", image);
+	if (r == 0)
+		r = ql_pieces_get(&ref, &options, &pieces, err);
+	if (r < 0)
+		return r;
+	r = deployment_open(cli, nodes, &ref, &pieces, &d, err);
+	if (r < 0)
+		return ql_error_prefix(err, "%s", ref.name);
+	if (cli->json)
+		r = manifest_json(d, list, err);
+	else if (!cli->quiet)
+		print_plan(nodes, ref.name, d);
+	if (r == 0 && cli->apply)
+		r = carry_out(cli, ref.name, d, err);
+	return r;
+}
+
+static int usage_check(const struct ql_cli *cli, struct ql_error *err)
+{
+	int tls = (cli->tls_ca != NULL) + (cli->tls_cert != NULL) +
+		  (cli->tls_key != NULL);
+
+	if (!cli->nodes)
+		return ql_error_set(err, -EINVAL, "--nodes is needed");
+	if (tls != 0 && tls != 3)
+		return ql_error_set(err, -EINVAL,
+				    "--tls-ca, --tls-cert and --tls-key go "
+				    "together");
+	return 0;
+}
+
+int ql_cmd_plan(const struct ql_cli *cli, struct ql_error *err)
+{
+	_cleanup_nodes_ struct ql_nodes nodes = { 0 };
+	_cleanup_json_ json_t *list = json_array();
+	int r = usage_check(cli, err);
+
+	if (r < 0)
+		return ql_usage("plan", err);
+	r = nodes_read(cli->nodes, &nodes, err);
+	for (int i = 0; i < cli->argc && r == 0; i++)
+		r = plan_one(cli, cli->argv[i], &nodes, list, err);
+	if (r < 0 || !cli->json)
+		return r;
+	return ql_out_json(ql_take_ptr(list), err);
+}
