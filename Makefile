@@ -22,7 +22,7 @@ DESTDIR ?=
 
 CC := gcc
 PKGS := fuse3 composefs libcurl openssl lmdb libzstd libisal jansson \
-	zlib yaml-0.1 libmicrohttpd
+	zlib yaml-0.1 libmicrohttpd gnutls
 export PKG_CONFIG_PATH := $(abspath $(DEPS))/lib/pkgconfig
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes \

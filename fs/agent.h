@@ -16,7 +16,13 @@
 #include "fs/fs.h"
 #include "fs/grow.h"
 
-/* ---- agent-config.c ---- */
+/* ---- agent-keys.c: what may be configured ---- */
+
+struct ql_strings {
+	char **items; /* owned, as each */
+	size_t n;
+};
+void ql_strings_release(struct ql_strings *list);
 
 struct ql_agent_config {
 	char *root;	    /* owned, as all strings; NULL: the default */
@@ -48,11 +54,39 @@ struct ql_agent_config {
 		uint64_t rate;	   /* bytes/s; 0: none; UINT64_MAX: no limit */
 		uint64_t interval; /* ns; from one pass's end to the next */
 	} scrub;
+	/* Other nodes: fetch/peers.h. */
+	struct {
+		char *listen; /* ADDRESS:PORT; NULL: nobody is served */
+		struct ql_strings list, dns; /* HOST:PORT */
+		char *name, *site;	     /* NULL: the defaults */
+		char *cluster;		     /* NULL: none */
+		char *ca, *cert, *key; /* paths; all three, or NULL: no TLS */
+		/* Who may ask without TLS, beside this node. */
+		struct ql_strings allow;
+		/* bytes/s; UINT64_MAX: no limit */
+		uint64_t upload_rate, upload_rate_per_peer;
+		enum ql_peer_share share;
+		uint64_t relay; /* bytes; 0: nothing is fetched for others */
+	} peers;
 };
 
 void ql_agent_config_init(struct ql_agent_config *config); /* the defaults */
 void ql_agent_config_release(struct ql_agent_config *config);
 #define _cleanup_config_ __attribute__((cleanup(ql_agent_config_release)))
+
+/* Keys have numbers; "a.b" is b in the section a. */
+enum { QL_AGENT_KEYS = 32 };
+int ql_agent_key_find(const char *name); /* -1: there is none */
+/* The first key of a section; -1: no such section. */
+int ql_agent_section_find(const char *name);
+bool ql_agent_key_is_sequence(size_t key);
+/* What its values are, for a message. */
+const char *ql_agent_key_wanted(size_t key);
+/* Of a sequence: one more.  -EINVAL: it takes no such value. */
+int ql_agent_key_set(size_t key, const char *value,
+		     struct ql_agent_config *config);
+
+/* ---- agent-config.c ---- */
 
 /* Each finding as one line, "file:line: key: what is wrong". */
 typedef void ql_config_error_fn(const char *finding, void *arg);
@@ -227,7 +261,7 @@ void ql_api_handle(struct ql_agent *agent, const struct ql_api_request *rq,
 void ql_api_fail(unsigned int status, int code, const char *text,
 		 struct ql_api_response *ret_rs);
 
-/* ---- agent-http.c: the one file that includes microhttpd.h ---- */
+/* ---- agent-http.c: the API by HTTP ---- */
 
 struct ql_api_server;
 /* Serves at a socket that listens (taken on success); agent is borrowed. */

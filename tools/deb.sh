@@ -20,7 +20,7 @@ strip --strip-unneeded "${programs[@]}"
 find "$ROOT/usr/share/man" -type f -exec gzip -9n {} + 2>/dev/null || :
 cp LICENSE "$ROOT/usr/share/doc/quicklayer/copyright"
 
-depends="libc6, libcurl4, libyaml-0-2, libmicrohttpd12"
+depends="libc6, libcurl4, libyaml-0-2, libmicrohttpd12, libgnutls30"
 if command -v dpkg-shlibdeps >/dev/null; then
 	work=$(mktemp -d)
 	mkdir "$work/debian"

@@ -23,7 +23,7 @@ export DEBIAN_FRONTEND=noninteractive
 declare -A LEVEL=(
 	[build]="gcc make libc6-dev pkg-config libcurl4-openssl-dev libssl-dev
 		liblmdb-dev libzstd-dev zlib1g-dev libisal-dev libjansson-dev
-		libyaml-dev libmicrohttpd-dev fuse3 meson ninja-build"
+		libyaml-dev libmicrohttpd-dev libgnutls28-dev fuse3 meson ninja-build"
 	[test]="build libcmocka-dev perl python3 docker-registry podman umoci
 		skopeo runc crun containerd jq attr acl libcap2-bin zstd curl
 		openssl strace iproute2 procps time util-linux tar

@@ -223,6 +223,105 @@ static void budgets_are_bytes_or_shares(void **state)
 	assert_int_equal(ql_budget_bytes(&b, 0), 500000000);
 }
 
+static void peers_are_taken(void **state)
+{
+	(void)state;
+	good("peers: {}");
+	assert_null(config.peers.listen);
+	assert_int_equal(config.peers.list.n, 0);
+	assert_true(config.peers.upload_rate == UINT64_MAX);
+	assert_true(config.peers.upload_rate_per_peer == UINT64_MAX);
+	assert_int_equal(config.peers.share, QL_PEER_SHARE_ANONYMOUS);
+	assert_int_equal(config.peers.relay, 64 << 20);
+	good("peers:\n  listen: '[::]:7143'\n"
+	     "  list:\n  - a.b:1\n  - '[fd00::1]:2'\n  - 10.0.0.1:65535\n"
+	     "  dns: [n:3]\n  name: node-1.x\n  site: s_1\n  cluster: 7up\n"
+	     "  ca: /ca\n  cert: /cert\n  key: /key\n"
+	     "  allow: [10.0.0.0/8, 192.168.1.7, 'fd00::/8', '::/0']\n"
+	     "  upload_rate: 10MB/s\n  upload_rate_per_peer: 1MB/s\n"
+	     "  share: none\n  relay: 0\n");
+	assert_string_equal(config.peers.listen, "[::]:7143");
+	assert_int_equal(config.peers.list.n, 3);
+	assert_string_equal(config.peers.list.items[0], "a.b:1");
+	assert_string_equal(config.peers.list.items[2], "10.0.0.1:65535");
+	assert_int_equal(config.peers.dns.n, 1);
+	assert_string_equal(config.peers.name, "node-1.x");
+	assert_string_equal(config.peers.site, "s_1");
+	assert_string_equal(config.peers.cluster, "7up");
+	assert_string_equal(config.peers.key, "/key");
+	assert_int_equal(config.peers.allow.n, 4);
+	assert_int_equal(config.peers.upload_rate, 10000000);
+	assert_int_equal(config.peers.upload_rate_per_peer, 1000000);
+	assert_int_equal(config.peers.share, QL_PEER_SHARE_NONE);
+	assert_int_equal(config.peers.relay, 0);
+	good("peers: {list: [], share: all}");
+	assert_int_equal(config.peers.share, QL_PEER_SHARE_ALL);
+}
+
+static void wrong_peers_are_named(void **state)
+{
+	static const char *const hosts[] = {
+		"a",	   "a:0",   "a:65536", "':1'",		 "a:x",
+		"'a b:1'", "::1:1", "'[]:1'",  "'[a]:1'",	 "-a:1",
+		"a/b:1",   "''",    "[x]",     "{a: 1}",	 "a:",
+		"'[::1]'", "a:+1",  "a:1:2",   "'[10.0.0.1]:1'",
+	};
+	static const char *const nets[] = {
+		"10.0.0.0/33",	 "10.0.0.1/8", "10.0.0/8",  "a",
+		"'fd00::1/8'",	 "'::/129'",   "10.0.0.0/", "10.0.0.0/8/8",
+		"'10.0.0.0/ 8'", "''",
+	};
+	static const char *const listens[] = {
+		"7143",		 "localhost:7143", "0.0.0.0", "'::1:7143'",
+		"0.0.0.0:65536", "'[0.0.0.0]:1'",  "[1]",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		_cleanup_free_ char *text =
+			ql_strf("peers:\n  list:\n  - a:1\n  - %s\n", hosts[i]);
+
+		bad(text, "f:4: peers.list: a sequence of HOST:PORT is "
+			  "wanted\n");
+	}
+	for (size_t i = 0; i < sizeof(nets) / sizeof(nets[0]); i++) {
+		_cleanup_free_ char *text =
+			ql_strf("peers:\n  allow: [%s]\n", nets[i]);
+
+		bad(text, "f:2: peers.allow: a sequence of addresses or "
+			  "networks, as in 10.0.0.0/8 is wanted\n");
+	}
+	for (size_t i = 0; i < sizeof(listens) / sizeof(listens[0]); i++) {
+		_cleanup_free_ char *text =
+			ql_strf("peers: {listen: %s}\n", listens[i]);
+
+		bad(text, "f:1: peers.listen: an address and a port, as in "
+			  "0.0.0.0:7143 or [::]:7143 is wanted\n");
+	}
+	bad("peers: {dns: n:1}", "f:1: peers.dns: a sequence of NAME:PORT is "
+				 "wanted\n");
+	bad("peers: {dns: {a: b}}", "f:1: peers.dns: a sequence of NAME:PORT "
+				    "is wanted\n");
+	bad("peers: {dns: &a [n:1]}", "f:1: peers.dns: a sequence of "
+				      "NAME:PORT is wanted\n");
+	bad("peers: {dns: [n:1], dns: []}", "f:1: peers.dns: is there twice\n");
+	bad("peers: {dns: [n:1], dns: [[n:1]], site: ' '}",
+	    "f:1: peers.dns: is there twice\n"
+	    "f:1: peers.site: a name of letters, digits, '.', '-' and '_' is "
+	    "wanted\n");
+	bad("peers: {name: .x}", "f:1: peers.name: a name of letters, digits, "
+				 "'.', '-' and '_' is wanted\n");
+	bad("peers: {share: some}",
+	    "f:1: peers.share: anonymous, all or none is wanted\n");
+	bad("peers: {upload_rate: off}",
+	    "f:1: peers.upload_rate: bytes per second, as in 10MB/s, or "
+	    "unlimited is wanted\n");
+	bad("peers: {relay: -1}",
+	    "f:1: peers.relay: bytes, as in 64MiB, or 0 is wanted\n");
+	bad("peers:\n  ca: /ca\n  key: /key\n",
+	    "f:3: peers: ca, cert and key are wanted together\n");
+}
+
 static void all_errors_are_told(void **state)
 {
 	(void)state;
@@ -361,6 +460,8 @@ int main(void)
 		cmocka_unit_test(the_example_is_good_and_names_every_key),
 		cmocka_unit_test(what_is_wrong_is_named),
 		cmocka_unit_test(budgets_are_bytes_or_shares),
+		cmocka_unit_test(peers_are_taken),
+		cmocka_unit_test(wrong_peers_are_named),
 		cmocka_unit_test(all_errors_are_told),
 		cmocka_unit_test(yaml_beyond_plain_values_is_refused),
 		cmocka_unit_test(units_are_what_they_say),

@@ -38,7 +38,7 @@ MAY = {
 OPEN = {"store/base"}
 ENTRY = {d: "%s/%s.h" % (d, os.path.basename(d)) for d in MAY}
 SINGLE = {"lmdb.h": "store", "curl/curl.h": "fetch", "yaml.h": "fs",
-          "microhttpd.h": "fs"}
+          "microhttpd.h": "fs", "gnutls/gnutls.h": "fs"}
 ONLY = {"fuse_lowlevel.h": "fs"}
 BANNED = re.compile(
     r"(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|strtok|alloca|atoi|"
