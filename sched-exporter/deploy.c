@@ -35,7 +35,7 @@ struct slot {
 	struct ql_deployment *d; /* borrowed */
 	uint32_t node;
 	enum ql_deploy_state state;
-	uint64_t done, bytes; /* as reported, of this manifest */
+	uint64_t done, bytes; /* fetched, and of this manifest, as reported */
 	uint64_t moved_at;    /* ns: when done grew last */
 	uint64_t generation;  /* that it had before */
 	unsigned int silent;  /* rounds */
@@ -243,12 +243,19 @@ static void summary_take(struct slot *slot, const json_t *doc)
 
 static void slot_survey(struct slot *slot)
 {
-	_cleanup_json_ json_t *doc = NULL, *qdm = NULL;
+	_cleanup_json_ json_t *doc = NULL;
+	_cleanup_json_ json_t *qdm = NULL;
+	const json_t *one;
+	size_t i;
 	int r = slot_ask(slot, "GET", "/v1/qdm", NULL, &qdm);
 
-	if (r == 0)
-		(void)ql_json_get_u64(qdm, "generation", &slot->generation,
-				      NULL);
+	json_array_foreach (json_object_get(qdm, "deployments"), i, one) {
+		uint64_t had = 0;
+
+		(void)ql_json_get_u64(one, "generation", &had, NULL);
+		if (slot->generation < had)
+			slot->generation = had;
+	}
 	r = slot_ask(slot, "GET", "/v1/summary", NULL, &doc);
 
 	slot->d->nodes[slot->node].alive = r == 0;
@@ -388,53 +395,69 @@ static enum ql_deploy_state state_of(const char *text)
 					   : QL_DEPLOY_FETCHING;
 }
 
-/* What of each piece it has by now. */
+/* What it has by now of what the manifest names. */
 static void report_pieces(struct slot *slot, const json_t *doc)
 {
 	const struct ql_deployment *d = slot->d;
-	uint64_t sum = 0, all = 0;
+	uint64_t fetched = 0, all = 0;
 	const json_t *one;
 	size_t i;
 
 	json_array_foreach (json_object_get(doc, "pieces"), i, one) {
 		const char *text = ql_json_opt_string(one, "digest", "");
-		uint64_t done = 0, bytes = 0;
 		struct ql_digest digest;
+		uint64_t bytes = 0;
 
 		if (ql_digest_parse(text, &digest, NULL) < 0 ||
-		    ql_json_get_u64(one, "done", &done, NULL) < 0 ||
 		    ql_json_get_u64(one, "bytes", &bytes, NULL) < 0)
 			continue;
-		sum += done;
 		all += bytes;
-		for (size_t p = 0; p < d->options.pieces->n && done >= bytes;
-		     p++)
+		if (!json_is_true(json_object_get(one, "here")))
+			continue;
+		for (size_t p = 0; p < d->options.pieces->n; p++)
 			if (ql_digest_equal(&d->pieces[p].digest, &digest))
 				has_set(slot->d, slot->node, p);
 	}
-	if (sum != slot->done || all != slot->bytes) {
+	(void)ql_json_get_u64(doc, "fetched", &fetched, NULL);
+	if (fetched != slot->done || all != slot->bytes) {
 		slot->moved_at = ql_now_ns();
 		slot->told = false;
 	}
-	slot->done = sum;
+	slot->done = fetched;
 	slot->bytes = all;
+}
+
+/* Of all that it carries out, that of this image; or NULL. */
+static const json_t *report_find(const struct slot *slot, const json_t *doc)
+{
+	char text[QL_DIGEST_TEXT + 1];
+	const json_t *one;
+	size_t i;
+
+	(void)ql_digest_text(&slot->d->qdm.digest, text);
+	json_array_foreach (json_object_get(doc, "deployments"), i, one)
+		if (strcmp(ql_json_opt_string(one, "digest", ""), text) == 0)
+			return one;
+	return NULL;
 }
 
 static void report_take(struct slot *slot, const json_t *doc)
 {
-	enum ql_deploy_state state =
-		state_of(ql_json_opt_string(doc, "state", ""));
+	const json_t *one = report_find(slot, doc);
+	enum ql_deploy_state state;
 	uint64_t generation = 0;
 
-	(void)ql_json_get_u64(doc, "generation", &generation, NULL);
+	if (one)
+		(void)ql_json_get_u64(one, "generation", &generation, NULL);
 	if (generation != slot->d->qdm.generation) {
 		slot->sent = false; /* it was started anew, perhaps */
 		return;
 	}
-	report_pieces(slot, doc);
+	state = state_of(ql_json_opt_string(one, "state", ""));
+	report_pieces(slot, one);
 	if (state == QL_DEPLOY_FAILED)
 		(void)ql_error_set(&slot->err, -EREMOTEIO, "%s",
-				   ql_json_opt_string(doc, "error", "failed"));
+				   ql_json_opt_string(one, "error", "failed"));
 	if (state != slot->state)
 		slot->told = false;
 	slot->state = state;
@@ -446,9 +469,6 @@ static void slot_look(struct slot *slot)
 	_cleanup_json_ json_t *doc = NULL;
 	int r;
 
-	if (slot->state == QL_DEPLOY_DONE && slot->sent &&
-	    slot->bytes == slot->done)
-		return;
 	r = slot_ask(slot, "GET", "/v1/qdm", NULL, &doc);
 	/* An answer of any kind: it lives. */
 	if (r == 0 || r == -EREMOTEIO)

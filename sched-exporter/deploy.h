@@ -52,8 +52,9 @@ enum ql_deploy_state {
 struct ql_deploy_progress {
 	const char *node; /* borrowed */
 	enum ql_deploy_state state;
-	uint64_t done, bytes; /* of what it lacked at first */
-	const char *error;    /* borrowed; or "" */
+	uint64_t done;	   /* bytes that it has fetched */
+	uint64_t bytes;	   /* of what it lacked (and may have in part) */
+	const char *error; /* borrowed; or "" */
 };
 /* Told of each node whenever something of it has changed.  Not 0: stop. */
 typedef int ql_deploy_progress_fn(const struct ql_deploy_progress *p,
