@@ -304,8 +304,9 @@ struct ql_fill_stats {
 	uint64_t bytes_fetched; /* from registries */
 	uint64_t bytes_packed;	/* read from packed/ */
 	uint64_t requests;
-	uint64_t chunks, chunk_bytes; /* verified and written */
-	uint64_t bad_chunks;	      /* not of their digest */
+	uint64_t peer_requests, peer_bytes; /* for files, of other nodes */
+	uint64_t chunks, chunk_bytes;	    /* verified and written */
+	uint64_t bad_chunks;		    /* not of their digest */
 	uint64_t bad_files;
 	uint64_t failures;    /* of requests */
 	uint64_t queued;      /* bytes of blobs that are asked for */

@@ -285,11 +285,56 @@ int ql_fill_sources_open(struct ql_fill_sources *s, const char *name,
 			 struct ql_error *err);
 /* ql_source_flags() of where such a stream comes from. */
 uint32_t ql_fill_sources_flags(struct ql_stream *stream);
+/* What came of raw [from, to) was wrong: ql_peers_doubt(). */
+bool ql_fill_peers_doubt(struct ql_filler *f, const struct ql_fill_toc *toc,
+			 uint64_t from, uint64_t to);
 /* A part of a blob from the n-th (0, 1, …) place that is known to have it.
  * -ENXIO (not described): there are no more. */
 int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 			unsigned int n, uint64_t offset, uint64_t len,
 			struct ql_stream **ret_stream, struct ql_error *err);
+
+/* ---- fillpeer.c: files of other nodes ---- */
+
+/* The chunks of a run that are missing, in raw order. */
+struct ql_fill_wishes {
+	struct ql_fill_wish {
+		struct ql_digest object;
+		uint64_t offset; /* in it */
+		uint32_t len;
+		uint64_t raw;
+		bool asks; /* it may be asked for by itself */
+		bool came;
+	} * items; /* owned */
+	size_t n, cap;
+};
+/* -EBADMSG: a damaged table.  -ENOMEM. */
+int ql_fill_wishes_init(struct ql_filler *f, const struct ql_fill_run *run,
+			struct ql_fill_wishes *ret_wishes);
+void ql_fill_wishes_release(struct ql_fill_wishes *wishes);
+/* Of each of the run's spans, whether nothing is missing of it; the caller's.
+ * NULL: out of memory. */
+bool *ql_fill_wishes_came(const struct ql_fill_wishes *wishes,
+			  const struct ql_fill_run *run);
+
+/* What a peer offers, and what there is else; all but bytes 0: not known. */
+struct ql_fill_offer {
+	uint64_t plain;	    /* bytes of files, from it, */
+	uint64_t rtt, rate; /* ns, bytes a second; */
+	bool near;	    /* it is of this site */
+	uint64_t packed;    /* or bytes of a blob, from a registry, */
+	uint64_t registry_wait, registry_rate; /* as above */
+};
+/* How much sooner (ns) it is likely to be there; 0: it is not. */
+uint64_t ql_fill_peer_saves(const struct ql_fill_offer *offer);
+
+/*
+ * Brings what other nodes have of a run as files, where that is likely to be
+ * faster than from elsewhere; must: in any case.  What
+ * ql_fill_wishes_came() says then; NULL: nobody was asked, or out of memory.
+ */
+bool *ql_fill_peers_run(struct ql_filler *f, const struct ql_fill_run *run,
+			bool must);
 
 /* ---- fillstart.c ---- */
 
@@ -448,6 +493,9 @@ void ql_fill_loose_drop(struct ql_filler *f, const struct ql_fill_file *file);
 int ql_fill_run_range(const struct ql_toc *toc, uint32_t first, uint32_t n,
 		      struct ql_toc_blob *ret_blob, uint64_t *ret_offset,
 		      uint64_t *ret_len);
+/* Of what nobody waits for: waits while somebody waits for something else.
+ * Whether it did. */
+bool ql_fill_yield(struct ql_filler *f);
 /* Over `in`, which gives the blob from the run on: decodes it into the sink.
  * *ret_done: spans that went through. */
 int ql_fill_decode(struct ql_filler *f, const struct ql_fill_run *run,

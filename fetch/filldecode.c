@@ -18,12 +18,15 @@ struct decode {
 
 /* Reads no more while somebody waits for something else; TCP tells the sender
  * to pause. */
-static void yield_to_demand(struct ql_filler *f)
+bool ql_fill_yield(struct ql_filler *f)
 {
+	bool waited = false;
+
 	(void)pthread_mutex_lock(&f->lock);
-	while (ql_filler_is_urgent(f) && !f->stop)
+	for (; ql_filler_is_urgent(f) && !f->stop; waited = true)
 		(void)pthread_cond_wait(&f->calm, &f->lock);
 	(void)pthread_mutex_unlock(&f->lock);
+	return waited;
 }
 
 static ssize_t decode_read(void *arg, void *buf, size_t len,
@@ -33,7 +36,7 @@ static ssize_t decode_read(void *arg, void *buf, size_t len,
 	ssize_t n;
 
 	if (d->yields)
-		yield_to_demand(d->f);
+		(void)ql_fill_yield(d->f);
 	n = ql_stream_read(d->in, buf, len < d->left ? len : (size_t)d->left,
 			   err);
 	if (n <= 0)
