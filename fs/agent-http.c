@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP on the agent's socket by libmicrohttpd; the one file that includes
- * microhttpd.h.
+ * HTTP on the agent's socket by libmicrohttpd.
  *
  * A few threads of the library wait for all connections (epoll) and never
  * block: a request is answered by one of our own threads (agent-work.c) while
@@ -10,9 +9,10 @@
  * a thread of its own.  What is beyond the limit of connections waits in the
  * socket's queue, then the library closes it at once.
  */
+#include "fs/http-private.h"
+
 #include <errno.h>
 #include <inttypes.h>
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,8 +234,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection,
 	*state = NULL;
 }
 
-/* Decoding is agent-api.c's. */
-static size_t keep_encoded(void *arg, struct MHD_Connection *connection,
+size_t ql_mhd_keep_encoded(void *arg, struct MHD_Connection *connection,
 			   char *text)
 {
 	(void)arg;
@@ -243,10 +242,7 @@ static size_t keep_encoded(void *arg, struct MHD_Connection *connection,
 	return strlen(text);
 }
 
-static void on_log(void *arg, const char *fmt, va_list ap)
-	__attribute__((format(printf, 2, 0)));
-
-static void on_log(void *arg, const char *fmt, va_list ap)
+void ql_mhd_log(void *arg, const char *fmt, va_list ap)
 {
 	char text[512];
 
@@ -264,11 +260,11 @@ static struct MHD_Daemon *daemon_start(struct ql_api_server *server, int fd)
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
 			MHD_USE_ERROR_LOG | MHD_USE_ITC,
 		0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER,
-		on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+		ql_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_THREAD_POOL_SIZE, (unsigned int)POLLERS,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned int)CONNECTIONS_MAX,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)IDLE_SECONDS,
-		MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, ql_mhd_keep_encoded, NULL,
 		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
 		MHD_OPTION_END);
 }

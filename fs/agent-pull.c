@@ -67,6 +67,7 @@ struct ql_pulls {
 	struct ql_store *store;	      /* borrowed */
 	struct ql_filler *filler;     /* borrowed; or NULL */
 	struct ql_growings *growings; /* borrowed; or NULL */
+	struct ql_peers *peers;	      /* borrowed; or NULL */
 	char *config_dir;	      /* owned */
 	unsigned int parallel;
 	struct ql_work *work; /* owned */
@@ -177,6 +178,7 @@ static json_t *pull_now(struct pull *p)
 		.config_dir = p->pulls->config_dir,
 		.lazy = p->pulls->filler && !p->full,
 		.filler = p->pulls->filler,
+		.peers = p->pulls->peers,
 		.progress = on_progress,
 		.arg = p,
 		.cancel = &p->cancel,
@@ -508,6 +510,11 @@ int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
 	}
 	*ret_pulls = pulls;
 	return 0;
+}
+
+void ql_pulls_peers(struct ql_pulls *pulls, struct ql_peers *peers)
+{
+	pulls->peers = peers;
 }
 
 void ql_pulls_grow(struct ql_pulls *pulls, struct ql_growings *growings)

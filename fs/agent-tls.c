@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <pthread.h>
@@ -167,6 +168,27 @@ int ql_tls_server_begin(struct ql_tls_server *server, void *session,
 	gnutls_certificate_server_set_request(s, GNUTLS_CERT_REQUIRE);
 	gnutls_session_set_verify_cert2(s, &use->purpose, 1, 0);
 	return 0;
+}
+
+static int no_certificate(gnutls_session_t session, const gnutls_datum_t *names,
+			  int n_names, const gnutls_pk_algorithm_t *algorithms,
+			  int n_algorithms, gnutls_pcert_st **ret_chain,
+			  unsigned int *ret_n, gnutls_privkey_t *ret_key)
+{
+	(void)session;
+	(void)names;
+	(void)n_names;
+	(void)algorithms;
+	(void)n_algorithms;
+	(void)ret_chain;
+	(void)ret_n;
+	(void)ret_key;
+	return -1;
+}
+
+intptr_t ql_tls_no_certificate(void)
+{
+	return (intptr_t)no_certificate;
 }
 
 /* ---- life ---- */

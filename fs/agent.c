@@ -14,8 +14,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "fs/agent.h"
 #include "fs/fs-private.h"
+#include "fs/peer.h"
 
 enum { GRACE_SECONDS = 10 };
 
@@ -23,6 +23,7 @@ struct running {
 	struct ql_agent agent;
 	struct ql_fs fs;
 	struct ql_api_server *server; /* owned */
+	struct ql_peer_server *peers; /* owned; or NULL */
 	int lock, listener;	      /* owned */
 	int hup[2];		      /* owned; a byte for each SIGHUP */
 	pthread_t reloader;
@@ -131,6 +132,7 @@ static void config_apply(struct running *run, struct ql_agent_config *config)
 	(void)ql_accesslog_set(config->access_log);
 	ql_filler_set_rate(run->agent.filler, config->fill.background_rate);
 	ql_scrubber_set(run->agent.scrubber, config);
+	ql_peer_server_look(run->peers);
 	rest_all(run);
 	ql_log(QL_LOG_INFO, "msg=\"configuration read again\"");
 }
@@ -207,14 +209,19 @@ static void on_ready(void *arg)
 	struct running *run = arg;
 	_cleanup_free_ char *text = NULL;
 
-	if (ql_evictor_start(run->agent.evictor, &run->fs, &run->err) < 0 ||
-	    ql_api_server_new(&run->agent, run->listener, &run->server,
-			      &run->err) < 0 ||
-	    stopped) {
+	int r = ql_evictor_start(run->agent.evictor, &run->fs, &run->err);
+
+	if (r == 0)
+		r = ql_api_server_new(&run->agent, run->listener, &run->server,
+				      &run->err);
+	if (r == 0) {
+		run->listener = -1; /* the server's now */
+		r = ql_peer_server_start(run->peers, &run->err);
+	}
+	if (r < 0 || stopped) {
 		fuse_session_exit(run->fs.session);
 		return;
 	}
-	run->listener = -1;
 	text = ql_strf("READY=1\nSTATUS=Serving %s at %s\nMAINPID=%ld",
 		       run->agent.root, run->socket, (long)getpid());
 	if (text)
@@ -232,6 +239,9 @@ static void on_ending(void *arg)
 	if (stopped)
 		(void)alarm(GRACE_SECONDS);
 	(void)unlink(run->socket);
+	if (run->agent.peers)
+		ql_peers_cancel(run->agent.peers);
+	ql_peer_server_stop(run->peers);
 	ql_api_server_free(run->server);
 	run->server = NULL;
 	ql_evictor_stop(run->agent.evictor);
@@ -280,6 +290,34 @@ static int serve(struct running *run, const struct ql_agent_config *config,
 
 /* ---- all of it ---- */
 
+static int peers_start(const struct ql_agent_config *config,
+		       struct running *run, struct ql_error *err)
+{
+	const struct ql_peers_options options = {
+		.name = config->peers.name,
+		.site = config->peers.site,
+		.list = (const char *const *)config->peers.list.items,
+		.n_list = config->peers.list.n,
+		.dns = (const char *const *)config->peers.dns.items,
+		.n_dns = config->peers.dns.n,
+		.listen = config->peers.listen,
+		.ca = config->peers.ca,
+		.cert = config->peers.cert,
+		.key = config->peers.key,
+		.share = config->peers.share,
+		.relay = config->peers.relay,
+		.config_dir = config->registries,
+	};
+	int r = 0;
+
+	if (options.listen || options.n_list > 0 || options.n_dns > 0)
+		r = ql_peers_new(run->agent.store, &options, &run->agent.peers,
+				 err);
+	return r < 0 ? r
+		     : ql_peer_server_new(run->agent.peers, config, &run->peers,
+					  err);
+}
+
 static int filler_start(const struct ql_agent_config *config,
 			struct ql_agent *a, struct ql_error *err)
 {
@@ -288,6 +326,7 @@ static int filler_start(const struct ql_agent_config *config,
 		.read_timeout = config->fill.read_timeout,
 		.background_rate = config->fill.background_rate,
 		.config_dir = config->registries,
+		.peers = a->peers,
 	};
 
 	return ql_filler_new(a->store, &options, &a->filler, err);
@@ -334,14 +373,18 @@ static int start(struct running *run, struct ql_agent_config *config,
 	if (r == 0)
 		r = mountpoint_make(config->mountpoint, &a->mountpoint, err);
 	if (r == 0)
+		r = peers_start(config, run, err);
+	if (r == 0)
 		r = filler_start(config, a, err);
 	if (r == 0)
 		r = ql_growings_new(a->store, config->fill.read_timeout,
 				    &a->growings, err);
 	if (r == 0)
 		r = ql_pulls_new(a->store, config, a->filler, &a->pulls, err);
-	if (r == 0)
+	if (r == 0) {
 		ql_pulls_grow(a->pulls, a->growings);
+		ql_pulls_peers(a->pulls, a->peers);
+	}
 	if (r == 0)
 		r = ql_scrubber_new(a->store, a->filler, config, &a->scrubber,
 				    err);
@@ -354,10 +397,12 @@ static void finish(struct running *run)
 		(void)unlink(run->socket);
 	if (run->listener >= 0)
 		(void)close(run->listener);
+	ql_peer_server_free(run->peers);
 	ql_scrubber_free(run->agent.scrubber);
 	ql_pulls_free(run->agent.pulls);
 	ql_growings_free(run->agent.growings);
 	ql_filler_free(run->agent.filler);
+	ql_peers_free(run->agent.peers);
 	ql_evictor_free(run->agent.evictor);
 	ql_store_close(run->agent.store);
 	free(run->agent.mountpoint);

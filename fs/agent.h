@@ -143,6 +143,8 @@ int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
 		 struct ql_error *err);
 /* Shows images while they are pulled, from now on (borrowed). */
 void ql_pulls_grow(struct ql_pulls *pulls, struct ql_growings *growings);
+/* Other nodes are asked before registries, from now on (borrowed; or NULL). */
+void ql_pulls_peers(struct ql_pulls *pulls, struct ql_peers *peers);
 /* Cancels all of them, and waits; their clients read to the end. */
 void ql_pulls_stop(struct ql_pulls *pulls);
 void ql_pulls_free(struct ql_pulls *pulls); /* its clients were freed */
@@ -219,6 +221,7 @@ struct ql_agent {
 	char *root;		      /* owned; absolute, no symlinks */
 	char *mountpoint;	      /* owned; likewise */
 	struct ql_pulls *pulls;	      /* owned */
+	struct ql_peers *peers;	      /* owned; may be NULL */
 	struct ql_filler *filler;     /* owned; may be NULL */
 	struct ql_growings *growings; /* owned; may be NULL */
 	struct ql_scrubber *scrubber; /* owned; may be NULL */

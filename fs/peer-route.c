@@ -64,7 +64,12 @@ static void fail(struct ql_peer_reply *reply, int code,
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (table[i].code == code)
 			status = table[i].status;
-	ql_peer_reply_fail(reply, status, code, err->code ? err->text : "");
+	/* What is wrong here, with its paths, is nobody else's to know. */
+	if (status >= 500)
+		ql_debug("msg=\"a node is refused\" status=%u error=\"%s\"",
+			 status, err->text);
+	ql_peer_reply_fail(reply, status, code,
+			   status >= 500 || code == -ENOENT ? "" : err->text);
 }
 
 /* ---- routes ---- */
@@ -72,16 +77,17 @@ static void fail(struct ql_peer_reply *reply, int code,
 static const struct route {
 	const char *path; /* one that ends with '/' is followed by a digest */
 	const char *methods;
-	enum ql_peer_route route;
+	enum ql_peer_endpoint route;
 	enum ql_peer_kind kind;
 } routes[] = {
-	{ "/v1/objects/", "GET, HEAD", QL_PEER_ROUTE_CONTENT, QL_PEER_OBJECT },
-	{ "/v1/blobs/", "GET, HEAD", QL_PEER_ROUTE_CONTENT, QL_PEER_BLOB },
-	{ "/v1/tables/", "GET, HEAD", QL_PEER_ROUTE_CONTENT, QL_PEER_TABLE },
-	{ "/v1/batch", "POST", QL_PEER_ROUTE_BATCH, 0 },
-	{ "/v1/summary", "GET, HEAD", QL_PEER_ROUTE_SUMMARY, 0 },
-	{ "/v1/filter", "GET, HEAD", QL_PEER_ROUTE_FILTER, 0 },
-	{ "/v1/qdm", "GET, POST", QL_PEER_ROUTE_QDM, 0 },
+	{ "/v1/objects/", "GET, HEAD", QL_PEER_ENDPOINT_CONTENT,
+	  QL_PEER_OBJECT },
+	{ "/v1/blobs/", "GET, HEAD", QL_PEER_ENDPOINT_CONTENT, QL_PEER_BLOB },
+	{ "/v1/tables/", "GET, HEAD", QL_PEER_ENDPOINT_CONTENT, QL_PEER_TABLE },
+	{ "/v1/batch", "POST", QL_PEER_ENDPOINT_BATCH, 0 },
+	{ "/v1/summary", "GET, HEAD", QL_PEER_ENDPOINT_SUMMARY, 0 },
+	{ "/v1/filter", "GET, HEAD", QL_PEER_ENDPOINT_FILTER, 0 },
+	{ "/v1/qdm", "GET, POST", QL_PEER_ENDPOINT_QDM, 0 },
 };
 enum { ROUTES = sizeof(routes) / sizeof(routes[0]) };
 
@@ -354,19 +360,19 @@ void ql_peer_handle(struct ql_peers *peers, const struct ql_peer_query *query,
 	int r = 0;
 
 	switch (query->route) {
-	case QL_PEER_ROUTE_CONTENT:
+	case QL_PEER_ENDPOINT_CONTENT:
 		on_content(peers, query, reply);
 		return;
-	case QL_PEER_ROUTE_BATCH:
+	case QL_PEER_ENDPOINT_BATCH:
 		r = on_batch(peers, query, reply, &err);
 		break;
-	case QL_PEER_ROUTE_SUMMARY:
+	case QL_PEER_ENDPOINT_SUMMARY:
 		r = on_summary(peers, query, reply, &err);
 		break;
-	case QL_PEER_ROUTE_FILTER:
+	case QL_PEER_ENDPOINT_FILTER:
 		r = on_filter(peers, query, reply, &err);
 		break;
-	case QL_PEER_ROUTE_QDM:
+	case QL_PEER_ENDPOINT_QDM:
 		ql_peer_qdm(peers, query, reply);
 		return;
 	}

@@ -108,12 +108,12 @@ int ql_peer_frames_new(struct ql_peers *peers, bool trusted,
 
 /* ---- peer-route.c: what is asked and answered, without HTTP ---- */
 
-enum ql_peer_route {
-	QL_PEER_ROUTE_CONTENT, /* objects, blobs, tables */
-	QL_PEER_ROUTE_BATCH,
-	QL_PEER_ROUTE_SUMMARY,
-	QL_PEER_ROUTE_FILTER,
-	QL_PEER_ROUTE_QDM,
+enum ql_peer_endpoint {
+	QL_PEER_ENDPOINT_CONTENT, /* objects, blobs, tables */
+	QL_PEER_ENDPOINT_BATCH,
+	QL_PEER_ENDPOINT_SUMMARY,
+	QL_PEER_ENDPOINT_FILTER,
+	QL_PEER_ENDPOINT_QDM,
 };
 
 struct ql_peer_query {
@@ -126,7 +126,7 @@ struct ql_peer_query {
 	const char *body;	       /* of a manifest */
 	size_t body_len;
 	/* ql_peer_route_find()'s: */
-	enum ql_peer_route route;
+	enum ql_peer_endpoint route;
 	enum ql_peer_kind kind;
 	struct ql_digest digest;
 };
@@ -182,20 +182,25 @@ struct ql_tls_use;
 int ql_tls_server_begin(struct ql_tls_server *server, void *session,
 			struct ql_tls_use **ret_use);
 void ql_tls_use_put(struct ql_tls_server *server, struct ql_tls_use *use);
+/* A gnutls_certificate_retrieve_function2 (as a number) that has none: the HTTP
+ * library wants credentials of its own, which no connection keeps. */
+intptr_t ql_tls_no_certificate(void);
 
 /* ---- peer-server.c ---- */
 
 struct ql_peer_server;
-/* Serves at config's peers.listen; agent and config are borrowed.  Not every
- * configuration has one: *ret_server is NULL then. */
-int ql_peer_server_new(struct ql_agent *agent,
+/* Takes config's peers.listen, and reads certificates; peers and config are
+ * borrowed.  Not every configuration has one: *ret_server is NULL then, which
+ * is fine for all below. */
+int ql_peer_server_new(struct ql_peers *peers,
 		       const struct ql_agent_config *config,
 		       struct ql_peer_server **ret_server,
 		       struct ql_error *err);
+int ql_peer_server_start(struct ql_peer_server *server, struct ql_error *err);
 /* Looks now whether certificates have changed.  From any thread. */
 void ql_peer_server_look(struct ql_peer_server *server);
-/* Accepts no more, and ends what goes on; the peers were canceled before.  NULL
- * is fine. */
+/* Accepts no more, and ends what goes on; the peers were canceled before. */
+void ql_peer_server_stop(struct ql_peer_server *server);
 void ql_peer_server_free(struct ql_peer_server *server);
 
 #endif
