@@ -318,8 +318,8 @@ static void batch_release(struct batch *b)
 static int batch_init(struct batch *b, struct ql_fill_wishes *w,
 		      const struct ql_peer_filter *filter)
 {
-	b->wishes = calloc(w->n, sizeof(struct ql_fill_wish *));
-	b->parts = calloc(w->n, sizeof(*b->parts));
+	b->wishes = calloc(w->n + 1, sizeof(struct ql_fill_wish *));
+	b->parts = calloc(w->n + 1, sizeof(*b->parts));
 	b->piece = malloc(PIECE);
 	if (!b->wishes || !b->parts || !b->piece)
 		return -ENOMEM;

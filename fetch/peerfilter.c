@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A Bloom filter over digests; its grammar and its hashes: peerfilter.h. */
 #include "fetch/peerfilter.h"
 
 #include <errno.h>
