@@ -31,6 +31,9 @@ enum {
 int ql_status_errno(long status);
 /* Worth another try after a while: 429 and the 5xx that pass. */
 bool ql_status_transient(long status);
+/* An error that another copy of what was read may mend: no word of this
+ * machine's, nor of who cancels. */
+bool ql_status_is_content(int error);
 /* Describe: "HTTP 429 from registry.example (too many requests)". */
 int ql_status_describe(long status, const char *host, struct ql_error *err);
 

@@ -121,20 +121,23 @@ static int way_keep(struct ql_filler *f, const struct ql_fill_run *run,
 	return r;
 }
 
-/* What of it is packed is not to be believed again, also where it was joined
+/* Of a chunk that is not right: whether another try asks others.
+ * What of it is packed is not to be believed again, also where it was joined
  * with what another source had. */
-static void way_doubt(struct ql_filler *f, const struct ql_fill_run *run,
+static bool way_doubt(struct ql_filler *f, const struct ql_fill_run *run,
 		      const struct way *w)
 {
 	uint64_t from, to;
 
 	ql_fill_sink_doubt(w->sink, &from, &to);
 	ql_fill_packed_doubt(f, run->toc, from, to);
+	return ql_fill_peers_doubt(f, run->toc, from, to);
 }
 
-/* What is left of the run from one source. */
+/* What is left of the run from one source.  *ret_again: peers have lied, and
+ * the same source asks others now. */
 static int run_from(struct ql_filler *f, struct ql_fill_run *run,
-		    unsigned int source, struct ql_error *err)
+		    unsigned int source, bool *ret_again, struct ql_error *err)
 {
 	_cleanup_(way_release) struct way w = { 0 };
 	struct ql_error other = QL_ERROR_INIT;
@@ -147,7 +150,7 @@ static int run_from(struct ql_filler *f, struct ql_fill_run *run,
 	(void)pthread_mutex_unlock(&f->lock);
 	r = ql_fill_decode(f, run, w.in, w.sink, &w.done, err);
 	if (r == -EBADMSG)
-		way_doubt(f, run, &w);
+		*ret_again = way_doubt(f, run, &w);
 	kept = way_keep(f, run, &w, r < 0 ? &other : err);
 	if (r == 0)
 		r = kept;
@@ -177,8 +180,11 @@ static unsigned int run_sources(struct ql_filler *f, struct ql_fill_run *run,
 	unsigned int source = from;
 
 	for (; run->n > 0 && source < to; source++) {
-		int r = run_from(f, run, source, &err);
+		bool again = false;
+		int r = run_from(f, run, source, &again, &err);
 
+		if (r == -EBADMSG && again)
+			r = run_from(f, run, source, &again, &err);
 		if (r == -ENXIO)
 			break;
 		if (r < 0) {
@@ -191,7 +197,36 @@ static unsigned int run_sources(struct ql_filler *f, struct ql_fill_run *run,
 	return source - from;
 }
 
-static int run_remote(struct ql_filler *f, struct ql_fill_run *run)
+/* Its first n spans are here. */
+static void run_came(struct ql_filler *f, struct ql_fill_run *run, uint32_t n)
+{
+	(void)pthread_mutex_lock(&f->lock);
+	ql_fill_queue_done(run->toc, run->first, n, true);
+	(void)pthread_mutex_unlock(&f->lock);
+	run->first += n;
+	run->n -= n;
+}
+
+/* Spans at the start of n, all of which have come, or none. */
+static uint32_t run_stretch(const bool *came, uint32_t n)
+{
+	uint32_t i = 1;
+
+	while (i < n && came[i] == came[0])
+		i++;
+	return i;
+}
+
+/* No source has it: whoever has some of it as files is asked, at any cost. */
+static void run_last(struct ql_filler *f, struct ql_fill_run *run)
+{
+	_cleanup_free_ bool *came = ql_fill_peers_run(f, run, true);
+
+	if (came && came[0])
+		run_came(f, run, run_stretch(came, run->n));
+}
+
+static int run_blobs(struct ql_filler *f, struct ql_fill_run *run)
 {
 	unsigned int first;
 	int last = -ENXIO;
@@ -206,18 +241,46 @@ static int run_remote(struct ql_filler *f, struct ql_fill_run *run)
 	}
 	if (run->n > 0 && first > 0 && !is_local(last) && last != -ECANCELED)
 		(void)run_sources(f, run, 0, first, &last);
+	if (run->n > 0 && !is_local(last) && last != -ECANCELED)
+		run_last(f, run);
 	return run->n > 0 ? last : 0;
+}
+
+/* What other nodes have of its files, and then the rest, from blobs. */
+static int run_remote(struct ql_filler *f, struct ql_fill_run *run)
+{
+	_cleanup_free_ bool *came = ql_fill_peers_run(f, run, false);
+	const bool *at = came;
+	int r = 0;
+
+	if (!came)
+		return run_blobs(f, run);
+	while (r == 0 && run->n > 0) {
+		uint32_t n = run_stretch(at, run->n);
+		struct ql_fill_run part = *run;
+
+		part.n = n;
+		if (*at)
+			run_came(f, &part, n);
+		else
+			r = run_blobs(f, &part);
+		run->first += n - part.n;
+		run->n -= n - part.n;
+		at += n - part.n;
+	}
+	return r;
 }
 
 /* From packed/.  What nobody waits for is left there. */
 static int run_local(struct ql_filler *f, struct ql_fill_run *run)
 {
 	struct ql_error err = QL_ERROR_INIT;
+	bool again = false;
 	int r = 0;
 
 	run->local = true;
 	if (!run->packs || run->priority != QL_FILL_BACKGROUND)
-		r = run_from(f, run, 0, &err);
+		r = run_from(f, run, 0, &again, &err);
 	if (r < 0)
 		run_failed(f, r, &err);
 	if (r == 0 && run->n > 0) {

@@ -6,6 +6,7 @@
  * repositories have a blob.
  */
 #include "fetch/fill-private.h"
+#include "fetch/peer-private.h"
 
 #include <errno.h>
 #include <string.h>
@@ -251,4 +252,25 @@ int ql_fill_source_open(struct ql_filler *f, const struct ql_toc_blob *blob,
 		return -ENXIO;
 	return ql_fill_sources_open(f->sources, name, &d, offset, len,
 				    ret_stream, err);
+}
+
+bool ql_fill_peers_doubt(struct ql_filler *f, const struct ql_fill_toc *toc,
+			 uint64_t from, uint64_t to)
+{
+	struct ql_peers *peers = f->options.peers;
+	struct ql_toc_span span;
+	struct ql_toc_blob blob;
+	bool came = false;
+	uint32_t i;
+
+	if (!peers || ql_toc_span_at(toc->toc, from, &i) < 0)
+		return false;
+	for (; from < to && ql_toc_span(toc->toc, i, &span) == 0; i++) {
+		from = span.raw + span.raw_len;
+		if (ql_toc_blob(toc->toc, span.blob, &blob) == 0 &&
+		    ql_peers_doubt(peers, &blob.digest, ql_span_start(&span),
+				   span.offset + span.len))
+			came = true;
+	}
+	return came;
 }

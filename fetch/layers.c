@@ -11,7 +11,7 @@
  * and are written nowhere in between.  The first error stops the others: the
  * source is told to cancel, and every read asks whether it should go on.
  */
-#include "fetch/fetch-private.h"
+#include "fetch/peer-private.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -184,7 +184,8 @@ static int layer_import(struct layers *ls, uint32_t layer,
 		ret_stats, err);
 }
 
-/* Others may take away what it counts on, while it comes. */
+/* Others may take away what it counts on, while it comes; and what came from
+ * peers may not be what it is. */
 static int layer_import_again(struct layers *ls, uint32_t layer,
 			      struct ql_layer_info *info,
 			      struct ql_layer_stats *ret_stats,
@@ -196,6 +197,11 @@ static int layer_import_again(struct layers *ls, uint32_t layer,
 	for (int i = 0; i < LAYER_TRIES && r == -EAGAIN; i++) {
 		*info = fresh;
 		r = layer_import(ls, layer, info, ret_stats, err);
+		if (r < 0 && ls->options->peers && !stopped(ls) &&
+		    ql_status_is_content(r) &&
+		    ql_peers_doubt(ls->options->peers, &fresh.blob, 0,
+				   fresh.blob_size))
+			r = -EAGAIN;
 	}
 	return r;
 }

@@ -7,6 +7,8 @@
  */
 #include "fetch/start-private.h"
 
+#include "fetch/peer-private.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -55,6 +57,16 @@ static int read_range(void *arg, uint64_t offset, uint64_t len,
 	return 0;
 }
 
+static int layer_open(struct lazy_layers *all, struct layer_range *range,
+		      const struct ql_digest *diff_id, struct ql_error *err)
+{
+	struct ql_layer_info info = { .diff_id = *diff_id };
+
+	return (all->options->lazy ? ql_lazylayer_open
+				   : ql_lazylayer_open_shared)(
+		all->store, range->d, read_range, range, &info, err);
+}
+
 static int layer_draft(struct lazy_layers *all, uint32_t i,
 		       struct ql_error *err)
 {
@@ -69,9 +81,12 @@ static int layer_draft(struct lazy_layers *all, uint32_t i,
 	r = ql_layer_lock(all->store, diff_id, &lock, err);
 	if (r < 0 || ql_layer_get(all->store, diff_id, &info) == 0)
 		return r;
-	info = (struct ql_layer_info){ .diff_id = *diff_id };
-	r = (all->options->lazy ? ql_lazylayer_open : ql_lazylayer_open_shared)(
-		all->store, range.d, read_range, &range, &info, err);
+	r = layer_open(all, &range, diff_id, err);
+	/* Its table may be a peer's invention. */
+	if (r < 0 && all->options->peers && ql_status_is_content(r) &&
+	    ql_peers_doubt(all->options->peers, &range.d->digest, 0,
+			   range.d->size))
+		r = layer_open(all, &range, diff_id, err);
 	if (r == -ENOTSUP) {
 		if (err->text[0])
 			ql_debug("msg=\"a layer is fetched whole\" text=\"%s\"",

@@ -134,8 +134,7 @@ static const char *answer_fault(const struct ql_peer_call *call,
 		return "a range that nobody asked for";
 	if (rs->status == 200 && call->offset > 0)
 		return "the whole in place of a range";
-	if (rs->status == 206 && call->len > 0 && rs->length != UINT64_MAX &&
-	    rs->length > call->len)
+	if (call->len > 0 && rs->length != UINT64_MAX && rs->length > call->len)
 		return "more than was asked for";
 	return NULL;
 }
@@ -143,9 +142,9 @@ static const char *answer_fault(const struct ql_peer_call *call,
 static int answer_check(struct ql_peer_call *call,
 			const struct ql_http_response *rs, struct ql_error *err)
 {
-	const char *fault = answer_fault(call, rs);
 	bool good = rs->status == 200 || rs->status == 206 ||
 		    (rs->status == 304 && call->may_be_same);
+	const char *fault = good ? answer_fault(call, rs) : NULL;
 	int r = good ? 0 : status_errno(rs);
 
 	if (!good && r == -EPROTO)

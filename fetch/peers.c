@@ -19,6 +19,7 @@
 #define PATIENCE_LEAST (300 * NS / 1000)
 #define PATIENCE_MOST (10 * NS)
 #define LIES_FORGOTTEN (600 * NS)
+#define WAIT_UNKNOWN (500 * NS / 1000)
 #define SLOW_NS (2 * NS)
 #define FAULTS_NS (20 * NS)
 enum {
@@ -310,17 +311,19 @@ void ql_peer_suspect(struct ql_peers *peers, struct ql_peer *peer)
 
 void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer, uint64_t waited)
 {
-	uint64_t now = ql_now_ns();
+	uint64_t now = ql_now_ns(), until;
 
 	(void)pthread_mutex_lock(&peers->lock);
 	/* So the next is given longer: where all are slow alike, nobody is
 	 * asked again and again (Karn & Partridge, SIGCOMM'87). */
-	peer->wait = ql_peer_smooth(peer->wait, waited);
+	if (peer->wait < waited / 2)
+		peer->wait = waited / 2;
 	peer->rate /= 2;
 	if (peer->slow < SLOW_MOST)
 		peer->slow++;
-	if (peer->not_before < now + peer->slow * SLOW_NS)
-		peer->not_before = now + peer->slow * SLOW_NS;
+	until = now + peer->slow * SLOW_NS + 4 * waited;
+	if (peer->not_before < until)
+		peer->not_before = until;
 	peer->probe_at = 0; /* is it there at all? */
 	(void)pthread_cond_broadcast(&peers->wake);
 	(void)pthread_mutex_unlock(&peers->lock);
@@ -374,6 +377,9 @@ uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer)
 					       : peers->registry_wait;
 	if (ns < peer->rtt)
 		ns = peer->rtt;
+	/* Who is asked first may have to make a connection to the registry. */
+	if (peers->registry_wait == 0 && ns < WAIT_UNKNOWN)
+		ns = WAIT_UNKNOWN;
 	(void)pthread_mutex_unlock(&peers->lock);
 	if (ns > PATIENCE_MOST / 4)
 		return PATIENCE_MOST;

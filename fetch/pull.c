@@ -247,6 +247,7 @@ static int pull_missing(struct ql_store *store, const struct ql_ref *ref,
 		.connections = options->parallel,
 		.plain_http = options->plain_http,
 		.config_dir = options->config_dir,
+		.peers = options->peers,
 	};
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	struct ql_fill_stats stats = { 0 };

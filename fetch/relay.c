@@ -653,6 +653,18 @@ int ql_relay_begin(struct ql_peers *peers, const struct ql_peer_ask *ask,
 	return 0;
 }
 
+/* Others name registries, and none of this node's folders. */
+static bool is_registry(const char *repository)
+{
+	_cleanup_ref_ struct ql_ref ref = { 0 };
+	size_t plain = strlen(QL_PLAIN_PREFIX);
+
+	if (strncmp(repository, QL_PLAIN_PREFIX, plain) == 0)
+		repository += plain;
+	return ql_ref_parse(repository, &ref, NULL) == 0 &&
+	       ref.kind == QL_REF_REGISTRY;
+}
+
 int ql_relay_open(struct ql_peers *peers, const struct ql_peer_ask *ask,
 		  struct ql_peer_answer *ret_answer, struct ql_error *err)
 {
@@ -663,6 +675,8 @@ int ql_relay_open(struct ql_peers *peers, const struct ql_peer_ask *ask,
 	int r;
 
 	if (!ask->trusted && peers->options.share == QL_PEER_SHARE_NONE)
+		return -ENOENT;
+	if (ask->repository && !is_registry(ask->repository))
 		return -ENOENT;
 	own.trusted = ask->trusted || peers->options.share == QL_PEER_SHARE_ALL;
 	r = ql_relay_begin(peers, &own, NULL, &stream, &len, err);

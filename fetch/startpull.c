@@ -12,6 +12,8 @@
 #include "fetch/push-private.h"
 #include "fetch/start-private.h"
 
+#include "fetch/peer-private.h"
+
 #include <errno.h>
 
 /* The manifest's own annotation.  -ENOENT (not described): it has none. */
@@ -207,6 +209,10 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 				  err);
 	if (r == 0)
 		r = start_record(store, src, ref, &start, resolved, err);
+	/* The image does without; who gave it is not asked for the layers. */
+	if (r < 0 && options->peers && ql_status_is_content(r))
+		(void)ql_peers_doubt(options->peers, &d.digest, 0,
+				     sref.head_size);
 	if (r < 0)
 		return r;
 	result->bytes_fetched += ql_spool_received(spool);

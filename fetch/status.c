@@ -54,6 +54,23 @@ bool ql_status_transient(long status)
 	return e && e->transient;
 }
 
+bool ql_status_is_content(int error)
+{
+	switch (error) {
+	case -ECANCELED:
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EDQUOT:
+	case -EROFS:
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOTSUP:
+		return false;
+	default:
+		return true;
+	}
+}
+
 int ql_status_describe(long status, const char *host, struct ql_error *err)
 {
 	const struct status_entry *e = status_find(status);
