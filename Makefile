@@ -236,6 +236,9 @@ bench-cache: all | setup-bench ## cache policies over generated traces
 bench-node-cache: all | setup-bench ## the node under a budget against cachesim, PULLS=1000
 	$(Q)B=$(B) tests/lab/bench-node-cache.sh
 
+bench-cooperate: all $(LAB_BIN) | setup-bench ## sites of nodes that fetch together, against nodes that do not
+	$(Q)B=$(B) tests/lab/bench-cooperate.sh
+
 bench-refactor: all | setup-bench ## what sharing layers wins over 17 images, and what it takes
 	$(Q)B=$(B) tests/lab/bench-refactor.sh
 
@@ -280,6 +283,6 @@ help: ## this list
 .PHONY: all test unit fuzz-replay e2e asan tsan fuzz fuzz-run cover lint house \
 	format-check format tidy cppcheck shellcheck manlint bench bench-pull \
 	bench-fs bench-fs-after-pull bench-lazy bench-refactor bench-agent-rss bench-cache \
-	bench-node-cache demo install deb clean distclean help
+	bench-node-cache bench-cooperate demo install deb clean distclean help
 .DELETE_ON_ERROR:
 .SECONDARY:

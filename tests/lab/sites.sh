@@ -9,7 +9,8 @@
 # the story ends.  SITE and NODE count from 1.
 #
 #	sites_up SITES NODES [MBIT_LAN MBIT_UPLINK RTT_MS]    (400 100 20)
-#	sites_registry STORAGE         $REGISTRY (host:port) in the core
+#	sites_registry STORAGE         $REGISTRY (host:port) in the core; its
+#	                               log is $TMP/$SITES_LOG.log
 #	site_node SITE NODE COMMAND... run it on a node (site_in sets IN to what
 #	                               to run a command by, to exec it)
 #	core COMMAND...                run it in the core
@@ -24,7 +25,7 @@
 #	node_slow SITE NODE MBIT       the node's link at that rate, both ways
 #	sites_down
 #
-# Agents, each with a store of its own below $NODES:
+# Agents, each with a store of its own below $NODE_STORES:
 #
 #	node_agent SITE NODE [LINE...] starts it; LINEs are added to its YAML
 #	node_ready SITE NODE           waits for it
@@ -33,16 +34,18 @@
 #	node_wipe SITE NODE            ends it, and its store is gone
 #	agent_rss SITE NODE            kB
 #
-# PEERS=1 (the default) lets the agents ask each other, PEERS=0 does not.
-# NODES is where stores are ($TMP/nodes).
+# PEERS=1 (the default) lets the agents ask each other, PEERS=0 does not; they
+# listen at port 7700, or at NODE_PORT, where somebody else is at the former.
+# NODE_STORES is where stores are ($TMP/nodes), NODE_MORE what is added to the
+# YAML of all agents.
 # Namespaces have names of this run alone, and nothing outside of them is routed
 # to their addresses.
 
-NODES=${NODES:-$TMP/nodes}
+NODE_STORES=${NODE_STORES:-$TMP/nodes}
 PEERS=${PEERS:-1}
+NODE_MORE=
 SITES_CORE=ql-core-$$ SITES_CORE_IP=10.79.0.1
-SITES_N=0 SITES_PER=0 SITES_LAN=400
-# Of nftables and the like nothing is asked: the kernel routes.
+SITES_N=0 SITES_PER=0 SITES_LAN=400 SITES_LOG=sites-registry
 declare -A SITES_LINK=() SITES_CUT=() AGENTS=()
 
 # ---- names ----
@@ -202,7 +205,7 @@ sites_registry()
 {
 	local REGISTRY_IN=(nsenter "--net=/run/netns/$SITES_CORE" --)
 	local REGISTRY_HOST=$SITES_CORE_IP REGISTRY_ACCESS=1
-	REGISTRY_DIR_KEEP=$1 start_registry sites-registry
+	REGISTRY_DIR_KEEP=$1 start_registry "$SITES_LOG"
 	SITES_LOG_FROM=$(sites_log | wc -l)
 }
 
@@ -238,7 +241,7 @@ sites_reset()
 # Of what nodes asked alone.
 sites_log()
 {
-	grep -a '^10\.78\..* /v2/' "$TMP/sites-registry.log" 2>/dev/null
+	grep -a '^10\.78\..* /v2/' "$TMP/$SITES_LOG.log" 2>/dev/null
 }
 
 sites_requests()
@@ -281,7 +284,7 @@ node_slow()
 
 node_root()
 {
-	echo "$NODES/$1.$2"
+	echo "$NODE_STORES/$1.$2"
 }
 
 # All nodes' addresses, as a YAML list.
@@ -306,11 +309,11 @@ node_config()
 		peers:
 		  name: $(node_name "$s" "$n")
 		  site: $(site_name "$s")
-		  listen: "$(node_address "$s" "$n"):7700"
+		  listen: "$(node_address "$s" "$n"):${NODE_PORT:-7700}"
 		  list: $(node_list)
 		  allow: ["10.78.0.0/16"]
 	YAML
-	[ $# = 0 ] || printf '%s\n' "$@"
+	printf '%s\n' "$NODE_MORE" "$@"
 }
 
 node_agent()
