@@ -113,7 +113,8 @@ enum ql_peer_kind { QL_PEER_OBJECT, QL_PEER_BLOB, QL_PEER_TABLE };
 struct ql_peer_ask {
 	enum ql_peer_kind kind;
 	struct ql_digest digest;
-	uint64_t offset, len; /* len UINT64_MAX: to the end */
+	uint64_t offset, len; /* len UINT64_MAX: to the end; 0: nothing but its
+			       * size, of what is here */
 	bool trusted;	      /* who asks has authenticated */
 	/* Of a blob that is not here: whence to fetch it, and its size
 	 * (borrowed; NULL: it is not to be fetched). */
