@@ -111,6 +111,7 @@ static int probe_end(struct ql_peers *peers, struct ql_peer *p,
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_PEER_SUMMARY_MAX);
 	_cleanup_response_ struct ql_http_response rs = { 0 };
 	_cleanup_json_ json_t *summary = NULL;
+	bool came, self;
 	int r = ql_peer_finish(call, &rs, err);
 
 	if (r == 0 && rs.status != 304)
@@ -122,10 +123,14 @@ static int probe_end(struct ql_peers *peers, struct ql_peer *p,
 	(void)pthread_mutex_lock(&peers->lock);
 	if (summary)
 		r = summary_take(peers, p, summary, rs.etag);
+	came = r == 0 && p->state == QL_PEER_DEAD;
 	if (r == 0)
 		probe_good(p, rs.took);
-	*ret_new = summary && p->state == QL_PEER_LIVE;
+	self = p->state == QL_PEER_SELF;
+	*ret_new = summary && !self;
 	(void)pthread_mutex_unlock(&peers->lock);
+	if (summary || came)
+		ql_debug("msg=\"a peer\" peer=%s self=%d", p->address, self);
 	return r < 0 ? ql_error_nomem(err) : 0;
 }
 
