@@ -67,6 +67,7 @@ struct ql_peer {
 
 struct ql_relay;
 struct ql_peer_known; /* peersummary.c */
+struct ql_peer_routes;
 
 struct ql_peers {
 	struct ql_store *store;		 /* borrowed */
@@ -78,6 +79,7 @@ struct ql_peers {
 	struct ql_relay *relay;		 /* owned */
 	struct ql_peer_ledger *ledger;	 /* owned; has its own lock */
 	struct ql_peer_known *known;	 /* owned; has its own locks */
+	struct ql_peer_routes *routes;	 /* owned; has its own lock */
 	pthread_t threads[2];		 /* peerprobe.c */
 	unsigned int n_threads;
 
@@ -297,6 +299,23 @@ int ql_relay_begin(struct ql_peers *peers, const struct ql_peer_ask *ask,
 /* What passed of a part of a blob was wrong: it is forgotten. */
 void ql_relay_doubt(struct ql_peers *peers, const struct ql_digest *blob,
 		    uint64_t from, uint64_t to);
+
+/* ---- peerroute.c: whom a deployment manifest says to ask ---- */
+
+enum { QL_PEER_WAYS = 2 }; /* before the registry */
+struct ql_peer_routes;
+int ql_peer_routes_new(struct ql_peer_routes **ret_routes,
+		       struct ql_error *err);
+void ql_peer_routes_free(struct ql_peer_routes *routes); /* NULL is fine */
+/* Whether a blob comes as a manifest says: by the relay, for whoever wants it.
+ */
+bool ql_peers_is_routed(struct ql_peers *peers, const struct ql_digest *blob);
+/* A part of a blob from whom is to be asked first (way 0), or then (1);
+ * *ret_peer is a reference.  -ENOENT (not described): there is nobody.  What is
+ * read waits as long as a peer is waited for. */
+int ql_peers_route_open(struct ql_peers *peers, const struct ql_peer_ask *ask,
+			unsigned int way, struct ql_peer **ret_peer,
+			struct ql_stream **ret_stream, struct ql_error *err);
 
 /* ---- peerledger.c: who gave what ---- */
 

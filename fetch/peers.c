@@ -235,6 +235,22 @@ size_t ql_peers_pick(struct ql_peers *peers, bool same_site,
 	return best.n;
 }
 
+const char *ql_peers_name(const struct ql_peers *peers)
+{
+	return peers->name;
+}
+
+bool ql_peers_settled(struct ql_peers *peers)
+{
+	bool settled = true;
+
+	(void)pthread_mutex_lock(&peers->lock);
+	for (const struct ql_peer *p = peers->list; p && settled; p = p->next)
+		settled = p->state != QL_PEER_NEW;
+	(void)pthread_mutex_unlock(&peers->lock);
+	return settled;
+}
+
 size_t ql_peers_ring(struct ql_peers *peers, const struct ql_digest *blob,
 		     uint64_t region, struct ql_peer **ret_list, size_t max)
 {
@@ -496,6 +512,8 @@ static int peers_init(struct ql_peers *peers, struct ql_error *err)
 	if (r == 0)
 		r = ql_peer_ledger_new(&peers->ledger, err);
 	if (r == 0)
+		r = ql_peer_routes_new(&peers->routes, err);
+	if (r == 0)
 		r = ql_relay_new(peers, &peers->relay, err);
 	for (size_t i = 0; i < o->n_list && r == 0; i++)
 		r = ql_peers_put(peers, o->list[i], false, err);
@@ -548,6 +566,7 @@ void ql_peers_free(struct ql_peers *peers)
 	while (peers->n_threads > 0)
 		(void)pthread_join(peers->threads[--peers->n_threads], NULL);
 	ql_relay_free(peers->relay);
+	ql_peer_routes_free(peers->routes);
 	ql_peer_ledger_free(peers->ledger);
 	while ((p = peers->list)) {
 		peers->list = p->next;

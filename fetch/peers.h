@@ -106,6 +106,25 @@ int ql_peers_add(struct ql_peers *peers, const char *address,
  * caller's.  NULL: out of memory. */
 json_t *ql_peers_json(struct ql_peers *peers);
 
+/* This node's own name; borrowed. */
+const char *ql_peers_name(const struct ql_peers *peers);
+/* Whether each that is known has been asked who it is, or did not answer. */
+bool ql_peers_settled(struct ql_peers *peers);
+
+/* ---- whom a deployment manifest says to ask: peerroute.c ---- */
+
+/* Borrowed addresses, which have been added; NULL: the registry. */
+struct ql_peer_route {
+	struct ql_digest blob;
+	const char *from, *fallback;
+};
+/* Of an image (the digest of its manifest), in place of what was said of it
+ * before.  -ENOSPC: of too many. */
+int ql_peers_route(struct ql_peers *peers, const struct ql_digest *image,
+		   const struct ql_peer_route *routes, size_t n,
+		   struct ql_error *err);
+void ql_peers_unroute(struct ql_peers *peers, const struct ql_digest *image);
+
 /* ---- what is served: peerserve.c, relay.c ---- */
 
 enum ql_peer_kind { QL_PEER_OBJECT, QL_PEER_BLOB, QL_PEER_TABLE };

@@ -5,7 +5,8 @@
  * the node that the region belongs to: another one of this site, or this one
  * through its own relay, so that what it fetches is there for others too.  A
  * few segments ahead are asked for at once, so that the round trip is not paid
- * for each.
+ * for each.  What a deployment manifest says from whom it comes (peerroute.c)
+ * is read through this node's relay.
  *
  * Who does not answer, stalls, is much slower than the registry, or sends what
  * was not asked for is left for the next, and at last for the registry, from
@@ -363,6 +364,16 @@ static void segment_release(struct segment *seg)
 	*seg = (struct segment){ 0 };
 }
 
+static size_t ring_find(struct peer_stream *s, struct segment *seg,
+			uint64_t region)
+{
+	size_t n = ql_peers_ring(s->src->peers, &s->d.digest, region, seg->ring,
+				 RING);
+
+	/* Nobody else is there any more. */
+	return n == 1 && !seg->ring[0] ? 0 : n;
+}
+
 static void segment_begin(struct peer_stream *s)
 {
 	struct segment *seg = &s->segments[(s->first + s->n) % AHEAD];
@@ -373,11 +384,11 @@ static void segment_begin(struct peer_stream *s)
 	seg->end = end < s->end ? end : s->end;
 	if (!ql_peers_is_doubted(s->src->peers, &s->d.digest, seg->pos,
 				 seg->end)) {
-		seg->n_ring = ql_peers_ring(s->src->peers, &s->d.digest, region,
-					    seg->ring, RING);
-		/* Nobody else is there any more. */
-		if (seg->n_ring == 1 && !seg->ring[0])
-			seg->n_ring = 0;
+		/* By this node's relay alone, where it is said from whom. */
+		if (ql_peers_is_routed(s->src->peers, &s->d.digest))
+			seg->n_ring = 1;
+		else
+			seg->n_ring = ring_find(s, seg, region);
 		if (seg->n_ring == 0)
 			seg->end = s->end;
 	}
@@ -527,12 +538,20 @@ static int get_manifest(struct ql_source *source, const struct ql_descriptor *d,
 	return src->inner->ops->get_manifest(src->inner, d, buf, ret_type, err);
 }
 
+/* Whether it may come by way of others. */
+static bool is_shared(const struct peer_source *src,
+		      const struct ql_descriptor *d)
+{
+	return ql_peers_any(src->peers) ||
+	       ql_peers_is_routed(src->peers, &d->digest);
+}
+
 static int open_blob(struct ql_source *source, const struct ql_descriptor *d,
 		     struct ql_stream **ret_stream, struct ql_error *err)
 {
 	struct peer_source *src = (struct peer_source *)source;
 
-	if (!ql_peers_any(src->peers))
+	if (!is_shared(src, d))
 		return src->inner->ops->open_blob(src->inner, d, ret_stream,
 						  err);
 	if (d->size <= QL_PEER_REGION)
@@ -546,7 +565,7 @@ static int open_range(struct ql_source *source, const struct ql_descriptor *d,
 {
 	struct peer_source *src = (struct peer_source *)source;
 
-	if (!ql_peers_any(src->peers) || offset >= d->size || len == 0)
+	if (!is_shared(src, d) || offset >= d->size || len == 0)
 		return src->inner->ops->open_range(src->inner, d, offset, len,
 						   ret_stream, err);
 	return stream_new(src, d, offset, len, ret_stream, err);

@@ -4,9 +4,9 @@
  * blobs in one file without a name, a slot of QL_PEER_REGION bytes for each,
  * holes where nothing came.  Of each region it is known what is there and what
  * is coming; who asks first has it fetched (exactly what was asked for, and
- * always from the registry, so that there are no circles), and all read it as
- * it arrives.  Threads of its own fetch, so that no reader who is slow, or
- * goes, holds up another.
+ * from the registry, or from whom a deployment manifest names: so there are no
+ * circles), and all read it as it arrives.  Threads of its own fetch, so that
+ * no reader who is slow, or goes, holds up another.
  *
  * It takes options.relay bytes of disk at most, accounted for as all of the
  * store is; for what comes the regions that were read longest ago go, by making
@@ -285,43 +285,115 @@ static int piece_put(struct ql_relay *relay, struct job *job, const void *data,
 	return ret < 0 ? ql_error_errno(err, ret, "what passes") : 0;
 }
 
-static int job_read(struct ql_relay *relay, struct job *job,
-		    struct ql_stream *in, char *buf, uint64_t since,
-		    struct ql_error *err)
+/* Who gives it: a peer, or (NULL) the registry. */
+struct giver {
+	struct ql_peer *peer; /* owned, one reference */
+	struct ql_stream *in; /* owned */
+	uint64_t since;	      /* ns: when it was asked */
+	uint64_t first;	      /* ns: when its first byte came; 0: not yet */
+	uint64_t gift;	      /* peerledger.c */
+};
+
+static void giver_release(struct giver *g)
 {
-	uint64_t start = job->from, first = 0;
+	ql_stream_free(g->in);
+	ql_peer_unref(g->peer);
+}
+
+/* What a peer gave to one who may not have authenticated is no secret: without
+ * TLS nobody has; with it everybody has. */
+static bool is_private(const struct ql_relay *relay, const struct giver *g)
+{
+	if (g->peer)
+		return relay->peers->options.ca != NULL;
+	return !(ql_fill_sources_flags(g->in) & QL_IMAGE_ANONYMOUS);
+}
+
+static int giver_read(struct ql_relay *relay, struct job *job, struct giver *g,
+		      char *buf, struct ql_error *err)
+{
+	uint64_t left = job->to - job->from, from = job->from;
+	ssize_t n = ql_stream_read(g->in, buf,
+				   left < PIECE ? (size_t)left : PIECE, err);
+	int r;
+
+	if (n == 0)
+		return ql_error_set(err, -ECONNRESET, "the blob ends early");
+	if (n < 0)
+		return (int)n;
+	if (g->first == 0)
+		g->first = ql_now_ns();
+	r = piece_put(relay, job, buf, (size_t)n, is_private(relay, g), err);
+	if (r == 0 && g->peer)
+		ql_peers_gave(relay->peers, g->peer, &job->region->blob, from,
+			      job->from, &g->gift);
+	return r;
+}
+
+static int job_read(struct ql_relay *relay, struct job *job, struct giver *g,
+		    char *buf, struct ql_error *err)
+{
+	uint64_t start = job->from;
 	int r = 0;
 
-	while (r == 0 && job->from < job->to) {
-		uint64_t left = job->to - job->from;
-		ssize_t n = ql_stream_read(
-			in, buf, left < PIECE ? (size_t)left : PIECE, err);
+	while (r == 0 && job->from < job->to)
+		r = giver_read(relay, job, g, buf, err);
+	if (r < 0 || job->from == start)
+		return r;
+	if (g->peer)
+		ql_peer_measured(relay->peers, g->peer, g->first - g->since,
+				 job->from - start, ql_now_ns() - g->first);
+	else
+		ql_peers_registry_measured(relay->peers, g->first - g->since,
+					   job->from - start,
+					   ql_now_ns() - g->first);
+	return 0;
+}
 
-		if (n > 0 && first == 0)
-			first = ql_now_ns();
-		if (n == 0)
-			n = ql_error_set(err, -ECONNRESET,
-					 "the blob ends early");
-		r = n < 0 ? (int)n
-			  : piece_put(relay, job, buf, (size_t)n,
-				      !(ql_fill_sources_flags(in) &
-					QL_IMAGE_ANONYMOUS),
-				      err);
-	}
-	if (r == 0)
-		ql_peers_registry_measured(relay->peers, first - since,
-					   job->to - start,
-					   ql_now_ns() - first);
-	return r;
+/* From whom a deployment manifest names, as far as they give it. */
+static int job_route(struct ql_relay *relay, struct job *job, unsigned int way,
+		     char *buf, struct ql_error *err)
+{
+	_cleanup_(giver_release) struct giver g = { .since = ql_now_ns() };
+	const struct ql_peer_ask ask = {
+		.digest = job->region->blob,
+		.offset = job->from,
+		.len = job->to - job->from,
+		.repository = job->repository,
+		.size = job->region->size,
+	};
+	int r = ql_peers_route_open(relay->peers, &ask, way, &g.peer, &g.in,
+				    err);
+
+	return r < 0 ? r : job_read(relay, job, &g, buf, err);
+}
+
+static int job_registry(struct ql_relay *relay, struct job *job, char *buf,
+			struct ql_error *err)
+{
+	_cleanup_(giver_release) struct giver g = { .since = ql_now_ns() };
+	const struct ql_descriptor d = { .digest = job->region->blob,
+					 .size = job->region->size };
+	int r = ql_fill_sources_open(relay->sources, job->repository, &d,
+				     job->from, job->to - job->from, &g.in,
+				     err);
+
+	return r < 0 ? r : job_read(relay, job, &g, buf, err);
+}
+
+static bool is_stopping(struct ql_relay *relay)
+{
+	bool stop;
+
+	(void)pthread_mutex_lock(&relay->lock);
+	stop = relay->stop;
+	(void)pthread_mutex_unlock(&relay->lock);
+	return stop;
 }
 
 static int job_fetch(struct ql_relay *relay, struct job *job, char *buf,
 		     struct ql_error *err)
 {
-	_cleanup_stream_ struct ql_stream *in = NULL;
-	const struct ql_descriptor d = { .digest = job->region->blob,
-					 .size = job->region->size };
-	uint64_t since = ql_now_ns();
 	int r;
 
 	if (!buf)
@@ -333,9 +405,13 @@ static int job_fetch(struct ql_relay *relay, struct job *job, char *buf,
 	job->region->taken += job->bytes;
 	job->bytes = 0;
 	(void)pthread_mutex_unlock(&relay->lock);
-	r = ql_fill_sources_open(relay->sources, job->repository, &d, job->from,
-				 job->to - job->from, &in, err);
-	return r < 0 ? r : job_read(relay, job, in, buf, since, err);
+	r = -ENOENT;
+	for (unsigned int way = 0; way < QL_PEER_WAYS && r < 0; way++) {
+		if (is_stopping(relay))
+			return ql_error_set(err, -ECANCELED, "canceled");
+		r = job_route(relay, job, way, buf, err);
+	}
+	return r < 0 ? job_registry(relay, job, buf, err) : r;
 }
 
 static void job_end(struct ql_relay *relay, struct job *job, int error,

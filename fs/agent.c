@@ -242,6 +242,7 @@ static void on_ending(void *arg)
 	if (run->agent.peers)
 		ql_peers_cancel(run->agent.peers);
 	ql_peer_server_stop(run->peers);
+	ql_deployments_stop(run->agent.deployments);
 	ql_api_server_free(run->server);
 	run->server = NULL;
 	ql_evictor_stop(run->agent.evictor);
@@ -385,6 +386,12 @@ static int start(struct running *run, struct ql_agent_config *config,
 		ql_pulls_grow(a->pulls, a->growings);
 		ql_pulls_peers(a->pulls, a->peers);
 	}
+	if (r == 0 && a->peers)
+		r = ql_deployments_new(a, ql_peers_name(a->peers),
+				       config->peers.cluster, &a->deployments,
+				       err);
+	if (r == 0)
+		ql_peer_server_deployments(run->peers, a->deployments);
 	if (r == 0)
 		r = ql_scrubber_new(a->store, a->filler, config, &a->scrubber,
 				    err);
@@ -399,6 +406,7 @@ static void finish(struct running *run)
 		(void)close(run->listener);
 	ql_peer_server_free(run->peers);
 	ql_scrubber_free(run->agent.scrubber);
+	ql_deployments_free(run->agent.deployments);
 	ql_pulls_free(run->agent.pulls);
 	ql_growings_free(run->agent.growings);
 	ql_filler_free(run->agent.filler);

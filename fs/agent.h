@@ -176,6 +176,28 @@ ssize_t ql_pull_client_read(struct ql_pull_client *client, char *buf,
 /* Leaves; with the last client the pull is canceled.  NULL is fine. */
 void ql_pull_client_free(struct ql_pull_client *client);
 
+/* ---- deployments.c: manifests that this node carries out ---- */
+
+struct ql_agent;
+struct ql_deployments;
+/* The agent, which has peers and pulls, and the texts are borrowed; cluster
+ * NULL: no manifest is taken. */
+int ql_deployments_new(struct ql_agent *agent, const char *name,
+		       const char *cluster,
+		       struct ql_deployments **ret_deployments,
+		       struct ql_error *err);
+/* Begins what a manifest says, or goes on by it; from any thread.  -EBADMSG,
+ * -EOPNOTSUPP, -EFBIG: it is no manifest; -EPERM: another cluster's; -ENOENT:
+ * this node is not in it; -ESTALE: older than what was accepted; -EEXIST: not
+ * what was accepted as this generation; -EBUSY; -ESHUTDOWN. */
+int ql_deployments_accept(struct ql_deployments *deployments, const char *text,
+			  size_t len, struct ql_error *err);
+/* How all come on; the caller's.  NULL: out of memory. */
+json_t *ql_deployments_json(struct ql_deployments *deployments);
+/* Gives them up, and waits for none.  NULL is fine, as below. */
+void ql_deployments_stop(struct ql_deployments *deployments);
+void ql_deployments_free(struct ql_deployments *deployments);
+
 /* ---- agent-evict.c: a little room, always ---- */
 
 struct ql_evictor;
@@ -217,17 +239,18 @@ void ql_scrubber_free(struct ql_scrubber *scrubber);
 /* ---- agent-api.c: what is asked and answered, without HTTP ---- */
 
 struct ql_agent {
-	struct ql_store *store;	      /* owned */
-	char *root;		      /* owned; absolute, no symlinks */
-	char *mountpoint;	      /* owned; likewise */
-	struct ql_pulls *pulls;	      /* owned */
-	struct ql_peers *peers;	      /* owned; may be NULL */
-	struct ql_filler *filler;     /* owned; may be NULL */
-	struct ql_growings *growings; /* owned; may be NULL */
-	struct ql_scrubber *scrubber; /* owned; may be NULL */
-	ql_drop_fn *drop;	      /* lets go of an image; may be NULL */
-	void *drop_arg;		      /* borrowed */
-	struct ql_evictor *evictor;   /* owned; may be NULL */
+	struct ql_store *store;		    /* owned */
+	char *root;			    /* owned; absolute, no symlinks */
+	char *mountpoint;		    /* owned; likewise */
+	struct ql_pulls *pulls;		    /* owned */
+	struct ql_deployments *deployments; /* owned; may be NULL */
+	struct ql_peers *peers;		    /* owned; may be NULL */
+	struct ql_filler *filler;	    /* owned; may be NULL */
+	struct ql_growings *growings;	    /* owned; may be NULL */
+	struct ql_scrubber *scrubber;	    /* owned; may be NULL */
+	ql_drop_fn *drop;	    /* lets go of an image; may be NULL */
+	void *drop_arg;		    /* borrowed */
+	struct ql_evictor *evictor; /* owned; may be NULL */
 };
 
 enum { QL_API_BODY_MAX = 1 << 20, QL_API_ARGS_MAX = 8 };

@@ -373,7 +373,7 @@ void ql_peer_handle(struct ql_peers *peers, const struct ql_peer_query *query,
 		r = on_filter(peers, query, reply, &err);
 		break;
 	case QL_PEER_ENDPOINT_QDM:
-		ql_peer_qdm(peers, query, reply);
+		ql_peer_qdm(query, reply);
 		return;
 	}
 	if (r < 0)

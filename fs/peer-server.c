@@ -34,11 +34,12 @@ enum {
 #define SECOND ((uint64_t)1000000000)
 
 struct ql_peer_server {
-	struct ql_peers *peers;	     /* borrowed */
-	struct MHD_Daemon *mhd;	     /* owned */
-	struct ql_peer_rates *rates; /* owned */
-	struct ql_tls_server *tls;   /* owned; NULL: there is none */
-	struct ql_peer_net *allow;   /* owned */
+	struct ql_peers *peers;		    /* borrowed */
+	struct ql_deployments *deployments; /* borrowed; or NULL */
+	struct MHD_Daemon *mhd;		    /* owned */
+	struct ql_peer_rates *rates;	    /* owned */
+	struct ql_tls_server *tls;	    /* owned; NULL: there is none */
+	struct ql_peer_net *allow;	    /* owned */
 	size_t n_allow;
 	int fd; /* owned; listens */
 	pthread_t watcher;
@@ -350,7 +351,7 @@ static bool is_too_large(struct MHD_Connection *connection,
 	const char *length = asked(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	uint64_t max = r->query.route == QL_PEER_ENDPOINT_BATCH
 			       ? QL_PEER_BATCH_BYTES
-			       : QL_API_BODY_MAX;
+			       : QL_QDM_BYTES_MAX;
 
 	return length && strtoull(length, NULL, 10) > max;
 }
@@ -407,6 +408,7 @@ static void handle(struct ql_peer_server *server,
 	q->repository = asked(connection, QL_PEER_REPOSITORY);
 	q->size = asked(connection, QL_PEER_SIZE);
 	q->batch = &r->batch;
+	q->deployments = server->deployments;
 	q->body = ql_buf_str(&r->body);
 	q->body_len = r->body.len;
 	clock_stop(connection);
@@ -431,7 +433,7 @@ static struct request *request_new(void)
 	if (!r)
 		return NULL;
 	ql_peer_reply_init(&r->reply);
-	ql_buf_init(&r->body, QL_API_BODY_MAX);
+	ql_buf_init(&r->body, QL_QDM_BYTES_MAX);
 	return r;
 }
 
@@ -571,6 +573,13 @@ static int server_fill(struct ql_peer_server *server,
 				      config->peers.key, &server->tls, err);
 	return r < 0 ? r
 		     : ql_peer_listen(config->peers.listen, &server->fd, err);
+}
+
+void ql_peer_server_deployments(struct ql_peer_server *server,
+				struct ql_deployments *deployments)
+{
+	if (server)
+		server->deployments = deployments;
 }
 
 int ql_peer_server_new(struct ql_peers *peers,

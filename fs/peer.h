@@ -125,6 +125,7 @@ struct ql_peer_query {
 	struct ql_peer_batch *batch;   /* its parts are taken */
 	const char *body;	       /* of a manifest */
 	size_t body_len;
+	struct ql_deployments *deployments;
 	/* ql_peer_route_find()'s: */
 	enum ql_peer_endpoint route;
 	enum ql_peer_kind kind;
@@ -160,7 +161,7 @@ void ql_peer_handle(struct ql_peers *peers, const struct ql_peer_query *query,
 /* ---- peer-qdm.c ---- */
 
 /* GET and POST /v1/qdm. */
-void ql_peer_qdm(struct ql_peers *peers, const struct ql_peer_query *query,
+void ql_peer_qdm(const struct ql_peer_query *query,
 		 struct ql_peer_reply *reply);
 
 /* ---- agent-tls.c: certificates that may change ---- */
@@ -199,6 +200,10 @@ int ql_peer_server_new(struct ql_peers *peers,
 int ql_peer_server_start(struct ql_peer_server *server, struct ql_error *err);
 /* Looks now whether certificates have changed.  From any thread. */
 void ql_peer_server_look(struct ql_peer_server *server);
+/* Who carries out manifests; borrowed; before the start.  NULL server is fine.
+ */
+void ql_peer_server_deployments(struct ql_peer_server *server,
+				struct ql_deployments *deployments);
 /* Accepts no more, and ends what goes on; the peers were canceled before. */
 void ql_peer_server_stop(struct ql_peer_server *server);
 void ql_peer_server_free(struct ql_peer_server *server);
