@@ -149,9 +149,11 @@ static int add_filling(const struct call *call, json_t *body,
 		return 0;
 	ql_filler_stats(call->agent->filler, &s);
 	bad = s.bad_chunks + s.bad_files;
-	fill = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "fetched",
-			 (json_int_t)s.bytes_fetched, "requests",
-			 (json_int_t)s.requests, "running",
+	fill = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			 "fetched", (json_int_t)s.bytes_fetched, "requests",
+			 (json_int_t)s.requests, "peer_requests",
+			 (json_int_t)s.peer_requests, "peer_bytes",
+			 (json_int_t)s.peer_bytes, "running",
 			 (json_int_t)s.running, "queued", (json_int_t)s.queued,
 			 "rate", (json_int_t)s.rate, "failures",
 			 (json_int_t)s.failures, "bad_chunks", (json_int_t)bad,
