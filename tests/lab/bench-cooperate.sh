@@ -15,6 +15,7 @@
 #   MBIT LAN RTT   the uplinks' rate, the nodes', ms (100, 400, 20)
 #   OUT            each run's numbers, tab-separated ($B/cooperate.tsv)
 #   PICTURE        of one deployment ($B/cooperate.svg)
+#   LOGS           a folder for the last run's agents' and registry's logs
 #   BENCH_DIR      for stores (/var/tmp)    PULLS SPACE SEED: see
 #                  cooperate-sequence.sh
 #

@@ -4,7 +4,8 @@
 # bench-cooperate.sh's parts that are deployments without faults; sourced there.
 #
 #   start    one image to all nodes at once, until the last container has
-#            printed what it prints; held against one node alone
+#            printed what it prints; held against one node alone; then the
+#            same from what is here ("quicklayer-here"): the machine's own part
 #   full     all of its content on all nodes; then, with the uplinks cut, a
 #            container must start on each
 #   update   all nodes have it, and get the image that shares 90 % of its files
@@ -23,7 +24,30 @@ runs_of()
 
 # ---- start ----
 
-# sampled RUN WHO: samples the links meanwhile, once.
+# The uplinks are cut, and the nodes do not ask each other: what starts now
+# starts from what is here, and takes what the machine takes to start it.
+# Recorded as WHO-here.
+start_here()
+{
+	local part=$1 name=$2 who=$3 run=$4 s m
+	[[ $SLOW_ONES != *" $who "* ]] || return 0
+	for m in $MEMBERS; do
+		node_end "${m%.*}" "${m#*.}"
+	done
+	for ((s = 1; s <= SITES; s++)); do
+		site_cut "$s"
+	done
+	PEERS=0 ql_nodes
+	begin
+	fleet run "$who" "$REGISTRY/$name:${TAG[$who]}" || true
+	for ((s = 1; s <= SITES; s++)); do
+		site_mend "$s"
+	done
+	record "$part" "$name" "$who-here" "$run"
+	came "$part $name $who: starting from what is here"
+}
+
+# sample_begin FILE: samples the links until sample_end.
 sample_begin()
 {
 	local s names=()
@@ -60,7 +84,9 @@ start_once()
 	[ -z "$pictured" ] || sample_end samples \
 		"$name on $SITES x $COUNT nodes at once" "$PICTURE"
 	record start "$name" "$as" "$run"
-	came "start $name $as"
+	if came "start $name $as" && [ "$as" = quicklayer ]; then
+		start_here start "$name" "$who" "$run"
+	fi
 	"${who}_end"
 }
 
@@ -74,6 +100,7 @@ start_bars()
 	bar "time / one node's alone" \
 		"$(ratio "$(median start "$name" quicklayer 5)" \
 			"$(median start "$name" $one 5)")" most "$START_TIME"
+	echo "  of that the machine's own part: see quicklayer-here"
 	has start "$name" containerd || return 0
 	bar "containerd's time / ours" \
 		"$(ratio "$(median start "$name" containerd 5)" \
@@ -103,31 +130,6 @@ part_start()
 
 # ---- full ----
 
-# The uplinks are cut, and the nodes do not ask each other: what starts now
-# starts from what is here.
-all_is_here()
-{
-	local who=$1 ref=$2 what=$3 s m here
-	[[ $SLOW_ONES != *" $who "* ]] || return 0
-	for m in $MEMBERS; do
-		here=$(node_ql "${m%.*}" "${m#*.}" status --json "$ref" |
-			jq -c '[.here, .size] // .')
-		[ -z "${VERBOSE:-}" ] || say "$m: $here"
-		node_end "${m%.*}" "${m#*.}"
-	done
-	for ((s = 1; s <= SITES; s++)); do
-		site_cut "$s"
-	done
-	PEERS=0 ql_nodes
-	cp "$TMP/stat" "$TMP/stat.kept"
-	fleet run "$who" "$ref" || true
-	cp "$TMP/stat.kept" "$TMP/stat"
-	for ((s = 1; s <= SITES; s++)); do
-		site_mend "$s"
-	done
-	came "$what: starting from what is here"
-}
-
 full_once()
 {
 	local name=$1 who=$2 run=$3 ref=$REGISTRY/$1:${TAG[$2]}
@@ -141,7 +143,7 @@ full_once()
 		"all of $name on $SITES x $COUNT nodes" "${PICTURE%.svg}-full.svg"
 	record full "$name" "$who" "$run"
 	if came "full $name $who" && [ "$run" = 1 ]; then
-		all_is_here "$who" "$ref" "full $name $who"
+		start_here full "$name" "$who" "$run"
 	fi
 	"${who}_end"
 }

@@ -56,6 +56,10 @@ ql_line()
 ql_end()
 {
 	local s n
+	[ -z "${LOGS:-}" ] || {
+		mkdir -p "$LOGS"
+		cp "$TMP"/agent.*.log "$TMP/$SITES_LOG.log" "$LOGS" 2>/dev/null
+	}
 	for ((s = 1; s <= SITES_N; s++)); do
 		for ((n = 1; n <= SITES_PER; n++)); do
 			node_wipe "$s" "$n"
