@@ -225,7 +225,7 @@ static int node_read(const json_t *obj, struct ql_nodes *nodes,
 	static const char *const known[] = { "name", "site", "address",
 					     "up",   "down", NULL };
 	struct ql_deploy_node *node = &nodes->nodes[nodes->n_nodes];
-	const char *address = NULL;
+	const char *address = "";
 	char *name = NULL;
 	int r = ql_json_only(obj, known, err);
 
