@@ -22,7 +22,7 @@
 # OUT's columns: part, workload, contender, run, seconds until the last node was
 # there, until the first was, nodes that were, then of each site MB down and MB
 # up its uplink, separated by commas, MB that the registry sent, share of the
-# CPUs idle meanwhile.  Uplinks count IP and TCP headers.
+# CPUs idle meanwhile, which node was the last.  Uplinks count IP and TCP headers.
 #
 # One machine is all nodes: where little of it was idle, times are its own more
 # than the links', and the last column says so.
@@ -157,7 +157,7 @@ fleet()
 }
 
 # Sets UPLINKS ("DOWN,UP,DOWN,UP" MB), SENT (MB of the registry), IDLE, LAST,
-# FIRST (seconds), CAME (nodes).
+# FIRST (seconds), CAME (how many nodes), LATEST (which).
 counted()
 {
 	local s down up
@@ -172,16 +172,24 @@ counted()
 	SENT=$(sites_requests | awk '$9 ~ /^20/ { n += $10 }
 		END { printf "%.2f", n / 1e6 }')
 	IDLE=$(jq .idle "$TMP/stat")
-	read -r FIRST LAST CAME < <(awk -F '\t' '
-		$3 == "ok" { n++; if (!a || $2 < a) a = $2; if ($2 > b) b = $2 }
-		END { print a + 0, b + 0, n + 0 }' "$TMP/fleet")
+	read -r FIRST LAST CAME LATEST < <(awk -F '\t' '
+		$3 == "ok" {
+			n++
+			if (!a || $2 < a)
+				a = $2
+			if ($2 > b) {
+				b = $2
+				who = $1
+			}
+		}
+		END { print a + 0, b + 0, n + 0, who }' "$TMP/fleet")
 }
 
 # record PART WORKLOAD WHO RUN
 record()
 {
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" \
-		"$LAST" "$FIRST" "$CAME" "$UPLINKS" "$SENT" "$IDLE" |
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" \
+		"$4" "$LAST" "$FIRST" "$CAME" "$UPLINKS" "$SENT" "$IDLE" "$LATEST" |
 		tee -a "$OUT" >&2
 }
 

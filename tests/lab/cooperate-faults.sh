@@ -12,9 +12,13 @@
 # Every other node must have all of it, start a container from it, and take at
 # most FAULT_TIME times as long as without a fault (the cut's seconds are
 # added).  The same for containers that start at once ("run").
+#
+#   FAULTS    these alone (all four)    FAULTS_OF  ("run pull")
 # shellcheck disable=SC2034,SC2153,SC2154
 
 CUT_S=${CUT_S:-10}
+FAULTS=${FAULTS:-kill cut garbage slow}
+FAULTS_OF=${FAULTS_OF:-run pull}
 VICTIM=1.2
 
 fault_ready()
@@ -118,17 +122,17 @@ part_faults()
 	[[ " $CONTENDERS " == *" quicklayer "* ]] || return 0
 	for name in $WORKLOADS; do
 		workload "$name"
-		for how in run pull; do
-			fault_once "$name" $how none 0
+		for how in $FAULTS_OF; do
+			fault_once "$name" "$how" none 0
 			middle=$(awk -v t="$LAST" 'BEGIN { print t / 3 }')
-			for fault in kill cut garbage slow; do
-				fault_once "$name" $how "$fault" "$middle"
+			for fault in $FAULTS; do
+				fault_once "$name" "$how" "$fault" "$middle"
 			done
 		done
 		table faults "$name"
-		for how in run pull; do
-			for fault in kill cut garbage slow; do
-				fault_bar "$name" $how "$fault"
+		for how in $FAULTS_OF; do
+			for fault in $FAULTS; do
+				fault_bar "$name" "$how" "$fault"
 			done
 		done
 	done
