@@ -11,7 +11,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum { NAMES_MAX = 4096 };
+enum {
+	NAMES_MAX = 4096,
+	/* That are kept though nobody reads from them: each has a thread and
+	 * connections, and other nodes may name as many as they like. */
+	KEPT_MAX = 64,
+};
 #define IDLE_NS (60 * 1000000000ULL) /* before one is closed */
 
 struct fill_source {
@@ -26,6 +31,7 @@ struct fill_source {
 struct ql_fill_sources {
 	pthread_mutex_t lock;
 	struct fill_source *list; /* lock */
+	size_t n;		  /* lock */
 	bool stop;		  /* lock */
 	struct ql_pull_options options;
 };
@@ -81,11 +87,13 @@ void ql_fill_sources_sweep(struct ql_fill_sources *s, bool all)
 
 	(void)pthread_mutex_lock(&s->lock);
 	while ((one = *p)) {
-		if (one->users > 0 || (!all && now - one->used < IDLE_NS)) {
+		if (one->users > 0 ||
+		    (!all && s->n <= KEPT_MAX && now - one->used < IDLE_NS)) {
 			p = &one->next;
 			continue;
 		}
 		*p = one->next;
+		s->n--;
 		one->next = gone;
 		gone = one;
 	}
@@ -123,6 +131,7 @@ static int source_new(struct ql_fill_sources *s, const char *name,
 	}
 	one->next = s->list;
 	s->list = one;
+	s->n++;
 	*ret_one = one;
 	return 0;
 }

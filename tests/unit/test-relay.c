@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What passes through a node: fetched once, read by all as it comes, for those
  * who may have it, within its bytes. */
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -286,6 +287,36 @@ static void what_was_wrong_is_forgotten(void **state)
 	assert_int_equal(known(t, REGION, 100), 100);
 }
 
+static unsigned int files_open(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	(void)closedir(dir);
+	return n;
+}
+
+/* Others may name as many repositories as they like: each is a place that is
+ * opened, and few of those stay open. */
+static void few_repositories_stay_open(void **state)
+{
+	struct relayed *t = *state;
+	unsigned int before = files_open();
+
+	for (unsigned int i = 0; i < 200; i++) {
+		char *longer = ql_strf("%s/", t->repository);
+
+		assert_non_null(longer);
+		free(t->repository);
+		t->repository = longer;
+		assert_int_equal(pass(t, i * 100, 100), 100);
+	}
+	assert_true(files_open() < before + 100);
+}
+
 static void nothing_passes_where_none_may(void **state)
 {
 	struct relayed *t = *state;
@@ -319,6 +350,7 @@ int main(void)
 		TEST(the_disk_that_it_took_is_given_back),
 		TEST(what_is_private_is_for_some),
 		TEST(what_was_wrong_is_forgotten),
+		TEST(few_repositories_stay_open),
 		TEST(nothing_passes_where_none_may),
 	};
 
