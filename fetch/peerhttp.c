@@ -16,8 +16,10 @@
 enum {
 	CONNECT_S = 1,
 	STALL_S = 30, /* whoever reads gives up long before */
+	BODY_S = 10,  /* for all of a summary or a filter */
 	PIECE = 64 << 10,
 };
+#define NS 1000000000ULL
 #define OCTETS "application/octet-stream"
 
 struct ql_peer_call {
@@ -25,6 +27,7 @@ struct ql_peer_call {
 	struct ql_peer *peer;	/* one reference */
 	struct ql_stream *body; /* owned; until it is an answer's */
 	uint64_t offset, len, patience;
+	uint64_t until; /* ns: how long it is waited for */
 	bool range, may_be_same;
 };
 
@@ -100,6 +103,7 @@ int ql_peer_begin(struct ql_peers *peers, struct ql_peer *peer,
 		.range = rq->offset > 0 || rq->len > 0,
 		.may_be_same = rq->etag != NULL,
 	};
+	call->until = ql_now_ns() + call->patience;
 	r = call_send(call, rq, err);
 	if (r < 0)
 		ql_peer_call_free(call);
@@ -187,7 +191,7 @@ int ql_peer_answer(struct ql_peer_call *call, uint64_t deadline,
 int ql_peer_finish(struct ql_peer_call *call, struct ql_http_response *ret_rs,
 		   struct ql_error *err)
 {
-	int r = ql_peer_answer(call, ql_now_ns() + call->patience, ret_rs, err);
+	int r = ql_peer_answer(call, call->until, ret_rs, err);
 
 	if (r == -EAGAIN) {
 		ql_peer_failed(call->peers, call->peer, -ETIMEDOUT);
@@ -213,12 +217,15 @@ int ql_peer_body(struct ql_peers *peers, struct ql_peer *peer,
 		 struct ql_buf *buf, struct ql_error *err)
 {
 	_cleanup_free_ char *piece = malloc(PIECE);
+	/* Who sends a byte now and then is not to hold up who reads. */
+	const uint64_t most = ql_now_ns() + BODY_S * NS;
 
 	if (!piece)
 		return ql_error_nomem(err);
 	for (;;) {
+		uint64_t until = ql_now_ns() + patience;
 		ssize_t n = ql_http_read(rs->body, piece, PIECE,
-					 ql_now_ns() + patience, err);
+					 until < most ? until : most, err);
 		int r;
 
 		if (n == -EAGAIN)
