@@ -29,6 +29,7 @@ enum {
 	ROUNDS = 3, /* peers that are asked, one after another */
 	PEERS = 8,  /* that are compared, of the site and of others */
 	PIECE = 64 << 10,
+	FAR = 3, /* times dearer than what it takes */
 };
 #define NS 1000000000ULL
 #define RATE_NEAR (64ULL << 20) /* bytes a second, of who is not measured */
@@ -205,6 +206,10 @@ uint64_t ql_fill_peer_saves(const struct ql_fill_offer *o)
 	uint64_t here =
 		ql_peer_cost(o->registry_wait, o->registry_rate, o->packed);
 
+	/* Another site's answer takes of an uplink that others of it use, and
+	 * brings no part of a blob that others here could share. */
+	if (!o->near)
+		there *= FAR;
 	/* Who knows nothing of the registry asks who is near. */
 	if (o->registry_rate == 0)
 		return o->near ? UINT64_MAX - there : 0;

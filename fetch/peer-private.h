@@ -53,6 +53,9 @@ struct ql_peer {
 	uint64_t not_before; /* ns: it lied, or was slow */
 	uint64_t probe_at;   /* ns: its summary is asked for again */
 	uint64_t lied_at;    /* ns */
+	uint64_t came_at;    /* ns: when something came of it last */
+	uint64_t flow_since, flow_bytes; /* of the window that runs */
+	uint64_t flow; /* bytes a second of all that came, in the last */
 	unsigned int lies, failures; /* failures: in a row */
 	unsigned int slow;	     /* so often in a row */
 	unsigned int faults;	     /* within a short time */
@@ -130,6 +133,16 @@ void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer,
  * (waiting for the reader not counted). */
 void ql_peer_measured(struct ql_peers *peers, struct ql_peer *peer,
 		      uint64_t wait, uint64_t bytes, uint64_t ns);
+/* So many bytes came of it, in whatever stream. */
+void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes);
+/* Bytes a second of all that comes of it; 0: nothing lately. */
+uint64_t ql_peer_flow(struct ql_peers *peers, struct ql_peer *peer);
+/* What has been waited for since then (ns) comes too late: for as long as
+ * patience nothing of it came, nor in any other stream.  (One that sends
+ * others' bytes, and waits for the uplink with these, is not waited for in
+ * vain.) */
+bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
+			uint64_t since, uint64_t patience);
 void ql_peers_registry_measured(struct ql_peers *peers, uint64_t wait,
 				uint64_t bytes, uint64_t ns);
 uint64_t ql_peers_registry_rate(struct ql_peers *peers);

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IMAGES_MAX = 256 };
+enum { IMAGES_MAX = 256, SLICE_MS = 100 };
+#define MS 1000000ULL
 
 struct blob_route {
 	struct ql_digest blob;
@@ -208,9 +209,16 @@ static ssize_t way_read(struct ql_stream *stream, void *buf, size_t len,
 			struct ql_error *err)
 {
 	struct way_stream *s = (struct way_stream *)stream;
-	uint64_t deadline = ql_now_ns() + s->patience;
-	ssize_t n = ql_http_read(s->inner, buf, len, deadline, err);
+	uint64_t since = ql_now_ns();
+	ssize_t n;
 
+	do
+		n = ql_http_read(s->inner, buf, len,
+				 ql_now_ns() + SLICE_MS * MS, err);
+	while (n == -EAGAIN &&
+	       !ql_peer_is_stalled(s->peers, s->peer, since, s->patience));
+	if (n > 0)
+		ql_peer_came(s->peers, s->peer, (uint64_t)n);
 	if (n == -EAGAIN) {
 		ql_peer_slow(s->peers, s->peer, s->patience);
 		return ql_error_set(err, -ETIMEDOUT, "%s: too slow",

@@ -21,6 +21,8 @@
 #define LIES_FORGOTTEN (600 * NS)
 #define WAIT_UNKNOWN (500 * NS / 1000)
 #define SLOW_NS (2 * NS)
+#define FLOW_WINDOW (250 * NS / 1000)
+#define STALLED_MOST (15 * NS)
 #define FAULTS_NS (20 * NS)
 enum {
 	SLOW_MOST = 5,		/* times SLOW_NS */
@@ -382,6 +384,50 @@ uint64_t ql_peers_registry_rate(struct ql_peers *peers)
 	rate = peers->registry_rate;
 	(void)pthread_mutex_unlock(&peers->lock);
 	return rate;
+}
+
+void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes)
+{
+	uint64_t now = ql_now_ns(), ns;
+
+	(void)pthread_mutex_lock(&peers->lock);
+	/* A pause says nothing of how fast it is. */
+	if (now - peer->came_at > FLOW_WINDOW) {
+		peer->flow_since = now;
+		peer->flow_bytes = 0;
+	}
+	peer->came_at = now;
+	peer->flow_bytes += bytes;
+	ns = now - peer->flow_since;
+	if (ns >= FLOW_WINDOW) {
+		peer->flow = rate_of(peer->flow_bytes, ns);
+		peer->flow_since = now;
+		peer->flow_bytes = 0;
+	}
+	(void)pthread_mutex_unlock(&peers->lock);
+}
+
+uint64_t ql_peer_flow(struct ql_peers *peers, struct ql_peer *peer)
+{
+	uint64_t flow;
+
+	(void)pthread_mutex_lock(&peers->lock);
+	flow = ql_now_ns() - peer->came_at > FLOW_WINDOW ? 0 : peer->flow;
+	(void)pthread_mutex_unlock(&peers->lock);
+	return flow;
+}
+
+bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
+			uint64_t since, uint64_t patience)
+{
+	uint64_t now = ql_now_ns(), came;
+
+	if (now - since < patience)
+		return false;
+	(void)pthread_mutex_lock(&peers->lock);
+	came = peer->came_at;
+	(void)pthread_mutex_unlock(&peers->lock);
+	return now - came >= patience || now - since >= STALLED_MOST;
 }
 
 uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer)

@@ -184,25 +184,29 @@ static int peer_slow(struct peer_stream *s, struct segment *seg,
 			    seg->ring[seg->at]->address);
 }
 
-static uint64_t slice(uint64_t deadline)
+static uint64_t slice(void)
 {
-	uint64_t soon = ql_now_ns() + SLICE_MS * MS;
+	return ql_now_ns() + SLICE_MS * MS;
+}
 
-	return soon < deadline ? soon : deadline;
+static bool is_stalled(struct peer_stream *s, const struct segment *seg,
+		       uint64_t since)
+{
+	return ql_peer_is_stalled(s->src->peers, seg->ring[seg->at], since,
+				  seg->patience);
 }
 
 static int peer_answer(struct peer_stream *s, struct segment *seg,
 		       struct ql_error *err)
 {
 	_cleanup_response_ struct ql_http_response rs = { 0 };
-	uint64_t deadline = seg->begun + seg->patience;
 	int r;
 
 	do {
 		if (stopped(s->src))
 			return ql_error_set(err, -ECANCELED, "canceled");
-		r = ql_peer_answer(seg->call, slice(deadline), &rs, err);
-	} while (r == -EAGAIN && ql_now_ns() < deadline);
+		r = ql_peer_answer(seg->call, slice(), &rs, err);
+	} while (r == -EAGAIN && !is_stalled(s, seg, seg->begun));
 	if (r == -EAGAIN)
 		return peer_slow(s, seg, ql_now_ns() - seg->begun, err);
 	seg->call = NULL;
@@ -218,33 +222,36 @@ static int peer_answer(struct peer_stream *s, struct segment *seg,
 				      seg->ring[seg->at]->address);
 }
 
-/* A peer that is much slower than the registry is worse than none. */
+/* A peer that is much slower than the registry is worse than none; but not for
+ * many streams that have a share of it each. */
 static bool is_too_slow(struct peer_stream *s, struct segment *seg)
 {
-	uint64_t rate, ns = seg->w_blocked;
+	uint64_t rate, flow, ns = seg->w_blocked;
 
 	if (ns < WINDOW_MS * MS)
 		return false;
 	rate = (uint64_t)((double)seg->w_bytes * 1e9 / (double)ns);
 	seg->w_blocked = seg->w_bytes = 0;
-	return rate < ql_peers_registry_rate(s->src->peers) / SLOWER;
+	flow = ql_peer_flow(s->src->peers, seg->ring[seg->at]);
+	return (rate > flow ? rate : flow) <
+	       ql_peers_registry_rate(s->src->peers) / SLOWER;
 }
 
 static ssize_t peer_read(struct peer_stream *s, struct segment *seg, void *buf,
 			 size_t len, struct ql_error *err)
 {
-	uint64_t deadline;
+	uint64_t since;
 	ssize_t n;
 	int r = seg->call ? peer_answer(s, seg, err) : 0;
 
 	if (r < 0)
 		return r;
-	deadline = ql_now_ns() + seg->patience;
+	since = ql_now_ns();
 	do {
 		if (stopped(s->src))
 			return ql_error_set(err, -ECANCELED, "canceled");
-		n = ql_http_read(seg->stream, buf, len, slice(deadline), err);
-	} while (n == -EAGAIN && ql_now_ns() < deadline);
+		n = ql_http_read(seg->stream, buf, len, slice(), err);
+	} while (n == -EAGAIN && !is_stalled(s, seg, since));
 	if (n == -EAGAIN)
 		return peer_slow(s, seg, seg->patience, err);
 	if (n == 0)
@@ -294,6 +301,8 @@ static ssize_t way_read(struct peer_stream *s, struct segment *seg, void *buf,
 static void segment_came(struct peer_stream *s, struct segment *seg, size_t n,
 			 uint64_t ns)
 {
+	if (seg->way == WAY_PEER)
+		ql_peer_came(s->src->peers, seg->ring[seg->at], n);
 	if (seg->way != WAY_DIRECT)
 		ql_peers_gave(s->src->peers,
 			      seg->way == WAY_PEER ? seg->ring[seg->at] : NULL,

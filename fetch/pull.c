@@ -94,11 +94,12 @@ static int config_get(struct ql_source *src, struct ql_resolved *resolved,
 }
 
 /* Where there is a budget, all of an image comes by its tables, so that it can
- * stay packed; pull_missing() fetches it. */
-static bool pull_packs(struct ql_store *store,
-		       const struct ql_pull_options *options)
+ * stay packed; where there are other nodes, so that it can be had from them.
+ * pull_missing() fetches it. */
+static bool by_tables(struct ql_store *store,
+		      const struct ql_pull_options *options)
 {
-	return !options->lazy && ql_space_is_limited(store);
+	return !options->lazy && (options->peers || ql_space_is_limited(store));
 }
 
 /* The tables, and what has none; then the image.  Others may take away what
@@ -140,7 +141,7 @@ static int pull_layers(struct ql_store *store, struct ql_source *src,
 	struct ql_pull_options tables = *options;
 	int r = -ENOENT;
 
-	tables.lazy = options->lazy || pull_packs(store, options);
+	tables.lazy = options->lazy || by_tables(store, options);
 	/* What is wanted whole comes in pull_missing(), by a filler of its own.
 	 */
 	if (!options->lazy)
@@ -168,7 +169,7 @@ static int pull_shared(struct ql_store *store, struct ql_source *src,
 {
 	int r;
 
-	if (options->lazy || pull_packs(store, options) ||
+	if (options->lazy || by_tables(store, options) ||
 	    !ql_share_is_likely(store, ref))
 		return -ENOENT;
 	r = options->no_start ? -ENOENT

@@ -114,9 +114,9 @@ is "$STATUS $(header etag)" "200 $TAG" "a filter"
 get /v1/filter -H "If-None-Match: \"1\", $TAG"
 is "$STATUS" 304 "... is not sent twice"
 get /v1/qdm
-is "$STATUS" 501 "deployment manifests are not known"
+is "$STATUS" 200 "what is deployed, which is nothing"
 get /v1/qdm -d '{}'
-is "$STATUS" 501 "... nor taken"
+is "$STATUS" 400 "... and a manifest that is none"
 
 # ---- objects ----
 

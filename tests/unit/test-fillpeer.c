@@ -253,12 +253,15 @@ static void weighs_what_was_measured(void **state)
 
 	(void)state;
 	assert_in_range(ql_fill_peer_saves(&o), 490 * MS, 500 * MS);
-	o.near = false; /* it is what it is */
-	assert_in_range(ql_fill_peer_saves(&o), 490 * MS, 500 * MS);
+	o.near = false; /* dearer than it is: 3 times 41 ms */
+	assert_in_range(ql_fill_peer_saves(&o), 410 * MS, 420 * MS);
 	o.rate = 4 * MB; /* a thin link, and more bytes */
 	assert_int_equal(ql_fill_peer_saves(&o), 0);
 	o.packed = 4 * MB; /* ... of what does not compress */
+	assert_int_equal(ql_fill_peer_saves(&o), 0);
+	o.registry_rate = MB; /* ... and a registry that is far slower */
 	assert_true(ql_fill_peer_saves(&o) > 0);
+	o.registry_rate = 2 * MB;
 	o.packed = MB;
 	o.rate = 0; /* not known: of a LAN's nodes the best is hoped for */
 	o.near = true;
