@@ -242,7 +242,9 @@ static int carry_out(struct deployment *d, struct ql_error *err)
 		return ql_error_nomem(err);
 	peers_wait(d->all);
 	r = image_pull(d->all, name, err);
-	if (r == 0) /* also by the name that it was deployed by */
+	/* Also by the name that it was deployed by, unless that names another:
+	 * what is called by a digest is nothing else. */
+	if (r == 0 && (!ref.has_digest || ql_digest_equal(&ref.digest, &image)))
 		r = ql_image_tag(d->all->agent->store, ref.name, &image, err);
 	if (r == 0)
 		r = image_wait(d->all, &image, err);
@@ -362,8 +364,10 @@ static int deployment_new(struct ql_deployments *all, struct ql_qdm *qdm,
 	r = routes_set(d, err);
 	if (r == 0) {
 		r = thread_start(d);
-		if (r < 0)
+		if (r < 0) {
+			ql_peers_unroute(all->agent->peers, &d->qdm.digest);
 			r = ql_error_set(err, r, "%s", d->err.text);
+		}
 	}
 	if (r < 0) {
 		free(d);
@@ -400,7 +404,10 @@ static int deployment_renew(struct deployment *d, struct ql_qdm *qdm,
 		(void)pthread_join(d->thread, NULL);
 	d->bytes_at = bytes_fetched(d->all);
 	r = thread_start(d);
-	return r < 0 ? ql_error_set(err, r, "%s", d->err.text) : 0;
+	if (r == 0)
+		return 0;
+	ql_peers_unroute(d->all->agent->peers, &d->qdm.digest);
+	return ql_error_set(err, r, "%s", d->err.text);
 }
 
 /* The same manifest once more is no contradiction. */
