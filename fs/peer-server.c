@@ -24,6 +24,7 @@ enum {
 	STACK = 256 << 10, /* bytes, of a connection's thread */
 	CONNECTIONS_MAX = 1024,
 	CONNECTIONS_EACH = 64, /* of one address */
+	MANIFESTS_MAX = 4,     /* at once: each may be large */
 	IDLE_SECONDS = 30,
 	LOOK_SECONDS = 1,
 	BLOCK = 64 << 10,
@@ -41,7 +42,8 @@ struct ql_peer_server {
 	struct ql_tls_server *tls;	    /* owned; NULL: there is none */
 	struct ql_peer_net *allow;	    /* owned */
 	size_t n_allow;
-	int fd; /* owned; listens */
+	int fd;		       /* owned; listens */
+	atomic_uint manifests; /* that are being sent to us */
 	pthread_t watcher;
 	bool watches;
 	pthread_mutex_t lock; /* protects all below */
@@ -55,8 +57,9 @@ struct request {
 	struct ql_peer_batch batch;
 	struct ql_buf body;
 	struct ql_peer_reply reply;
-	bool refused;	  /* the reply says why */
-	uint64_t drained; /* bytes since */
+	atomic_uint *counted; /* borrowed; one of its count; or NULL */
+	bool refused;	      /* the reply says why */
+	uint64_t drained;     /* bytes since */
 };
 
 /* What is being sent. */
@@ -356,6 +359,16 @@ static bool is_too_large(struct MHD_Connection *connection,
 	return length && strtoull(length, NULL, 10) > max;
 }
 
+/* Whether there is room for one more manifest. */
+static bool manifest_count(struct ql_peer_server *server, struct request *r)
+{
+	if (r->query.route != QL_PEER_ENDPOINT_QDM ||
+	    strcmp(r->query.method, MHD_HTTP_METHOD_POST) != 0)
+		return true;
+	r->counted = &server->manifests;
+	return atomic_fetch_add(r->counted, 1) < MANIFESTS_MAX;
+}
+
 /* The headers are here. */
 static enum MHD_Result begin(struct ql_peer_server *server,
 			     struct MHD_Connection *connection,
@@ -368,6 +381,8 @@ static enum MHD_Result begin(struct ql_peer_server *server,
 		r->refused = true;
 	else if (is_too_large(connection, r))
 		refuse(r, 413, -EFBIG, "the body is too large");
+	else if (!manifest_count(server, r))
+		refuse(r, 503, -EBUSY, "others are being sent");
 	return r->refused ? answer(server, connection, r) : MHD_YES;
 }
 
@@ -420,6 +435,8 @@ static void handle(struct ql_peer_server *server,
 
 static void request_free(struct request *r)
 {
+	if (r->counted)
+		(void)atomic_fetch_sub(r->counted, 1);
 	ql_peer_reply_release(&r->reply);
 	ql_peer_batch_release(&r->batch);
 	ql_buf_release(&r->body);

@@ -156,6 +156,46 @@ is "$(post a1 'd["generation"] += 60; d["created"] = "2020-01-01T00:00:00Z"')" \
 is "$(curl -s -o /dev/null -w '%{http_code}' --data x \
 	"http://127.0.0.1:${PORT[a1]}/v1/qdm")" 400 "no JSON is no manifest"
 
+# What is called by a digest is nothing else.
+PINNED=$REGISTRY/img@sha256:$(printf '1%.0s' {1..64})
+is "$(post a1 "d['generation'] += 1000
+d['image']['reference'] = '$PINNED'")" 200 "one by a name of another digest"
+done_at()
+{
+	curl -s "http://127.0.0.1:${PORT[a1]}/v1/qdm" | python3 -c '
+import json, sys
+d = json.load(sys.stdin)["deployments"][0]
+sys.exit(d["reference"] != sys.argv[1] or d["state"] != "done")' "$1"
+}
+ok "... is carried out" wait_for 10 done_at "$PINNED"
+is "$("$QL" images --root "$TMP/a1" --json | grep -c 1111111111)" 0 \
+	"... and the image is not called so"
+
+# Each may be large: few are taken at once.
+python3 - "${PORT[a1]}" <<-'PY' &
+	import socket, sys, time
+	all = []
+	for i in range(4):
+	    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+	    s.sendall(b"POST /v1/qdm HTTP/1.1\r\nHost: x\r\n"
+	              b"Content-Length: 1000\r\n\r\n{")
+	    all.append(s)
+	time.sleep(20)
+PY
+SLOW=$!
+busy()
+{
+	[ "$(post a1 '')" = 503 ]
+}
+ok "many are not taken at once" wait_for 5 busy
+kill "$SLOW"
+wait "$SLOW" 2>/dev/null
+taken()
+{
+	[ "$(post a1 'd["generation"] += 2000')" = 200 ]
+}
+ok "... but when the others are gone" wait_for 5 taken
+
 # ---- a node that dies ----
 
 for n in $NODES; do
