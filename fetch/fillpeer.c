@@ -246,7 +246,10 @@ static void candidate_weigh(struct ql_peers *peers,
 	(void)pthread_mutex_lock(&peers->lock);
 	o.rtt = c->peer->rtt;
 	o.rate = c->peer->rate;
+	/* Of one stream, or of all that have a share of the uplink. */
 	o.registry_rate = peers->registry_rate;
+	if (o.registry_rate > 0 && o.registry_rate < peers->registry_flow.rate)
+		o.registry_rate = peers->registry_flow.rate;
 	o.registry_wait = peers->registry_wait;
 	(void)pthread_mutex_unlock(&peers->lock);
 	c->cost = ql_peer_cost(o.rtt, o.rate, c->bytes);

@@ -34,6 +34,14 @@ enum ql_peer_state {
 
 struct ql_peer_filter; /* peerlook.c */
 
+/* How much comes, over all streams together; of the last quarter of a second in
+ * which something did. */
+struct ql_peer_flow {
+	uint64_t at;	       /* ns: when something came last */
+	uint64_t since, bytes; /* of the window that runs */
+	uint64_t rate;	       /* bytes a second, in the last one */
+};
+
 /* By references: it stays while somebody has one, also once out of the list. */
 struct ql_peer {
 	char *address; /* owned; "HOST:PORT" */
@@ -53,9 +61,7 @@ struct ql_peer {
 	uint64_t not_before; /* ns: it lied, or was slow */
 	uint64_t probe_at;   /* ns: its summary is asked for again */
 	uint64_t lied_at;    /* ns */
-	uint64_t came_at;    /* ns: when something came of it last */
-	uint64_t flow_since, flow_bytes; /* of the window that runs */
-	uint64_t flow; /* bytes a second of all that came, in the last */
+	struct ql_peer_flow flow;    /* of all that comes of it */
 	unsigned int lies, failures; /* failures: in a row */
 	unsigned int slow;	     /* so often in a row */
 	unsigned int faults;	     /* within a short time */
@@ -91,6 +97,7 @@ struct ql_peers {
 	struct ql_peer *list; /* owned */
 	size_t n;
 	bool stop;
+	struct ql_peer_flow registry_flow;
 	uint64_t registry_rate; /* bytes a second of one stream; 0: not known */
 	uint64_t registry_wait; /* ns until its first byte; 0: not known */
 };
@@ -136,13 +143,15 @@ void ql_peer_measured(struct ql_peers *peers, struct ql_peer *peer,
 /* So many bytes came of it, in whatever stream. */
 void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes);
 /* Bytes a second of all that comes of it; 0: nothing lately. */
-uint64_t ql_peer_flow(struct ql_peers *peers, struct ql_peer *peer);
+uint64_t ql_peer_flowing(struct ql_peers *peers, struct ql_peer *peer);
 /* What has been waited for since then (ns) comes too late: for as long as
  * patience nothing of it came, nor in any other stream.  (One that sends
  * others' bytes, and waits for the uplink with these, is not waited for in
  * vain.) */
 bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
 			uint64_t since, uint64_t patience);
+/* The same of the registry. */
+void ql_peers_registry_came(struct ql_peers *peers, uint64_t bytes);
 void ql_peers_registry_measured(struct ql_peers *peers, uint64_t wait,
 				uint64_t bytes, uint64_t ns);
 uint64_t ql_peers_registry_rate(struct ql_peers *peers);

@@ -386,35 +386,47 @@ uint64_t ql_peers_registry_rate(struct ql_peers *peers)
 	return rate;
 }
 
-void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes)
+static void flow_add(struct ql_peer_flow *flow, uint64_t bytes)
 {
 	uint64_t now = ql_now_ns(), ns;
 
-	(void)pthread_mutex_lock(&peers->lock);
 	/* A pause says nothing of how fast it is. */
-	if (now - peer->came_at > FLOW_WINDOW) {
-		peer->flow_since = now;
-		peer->flow_bytes = 0;
+	if (now - flow->at > FLOW_WINDOW) {
+		flow->since = now;
+		flow->bytes = 0;
 	}
-	peer->came_at = now;
-	peer->flow_bytes += bytes;
-	ns = now - peer->flow_since;
+	flow->at = now;
+	flow->bytes += bytes;
+	ns = now - flow->since;
 	if (ns >= FLOW_WINDOW) {
-		peer->flow = rate_of(peer->flow_bytes, ns);
-		peer->flow_since = now;
-		peer->flow_bytes = 0;
+		flow->rate = rate_of(flow->bytes, ns);
+		flow->since = now;
+		flow->bytes = 0;
 	}
+}
+
+void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes)
+{
+	(void)pthread_mutex_lock(&peers->lock);
+	flow_add(&peer->flow, bytes);
 	(void)pthread_mutex_unlock(&peers->lock);
 }
 
-uint64_t ql_peer_flow(struct ql_peers *peers, struct ql_peer *peer)
+void ql_peers_registry_came(struct ql_peers *peers, uint64_t bytes)
 {
-	uint64_t flow;
+	(void)pthread_mutex_lock(&peers->lock);
+	flow_add(&peers->registry_flow, bytes);
+	(void)pthread_mutex_unlock(&peers->lock);
+}
+
+uint64_t ql_peer_flowing(struct ql_peers *peers, struct ql_peer *peer)
+{
+	uint64_t rate;
 
 	(void)pthread_mutex_lock(&peers->lock);
-	flow = ql_now_ns() - peer->came_at > FLOW_WINDOW ? 0 : peer->flow;
+	rate = ql_now_ns() - peer->flow.at > FLOW_WINDOW ? 0 : peer->flow.rate;
 	(void)pthread_mutex_unlock(&peers->lock);
-	return flow;
+	return rate;
 }
 
 bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
@@ -425,7 +437,7 @@ bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
 	if (now - since < patience)
 		return false;
 	(void)pthread_mutex_lock(&peers->lock);
-	came = peer->came_at;
+	came = peer->flow.at;
 	(void)pthread_mutex_unlock(&peers->lock);
 	return now - came >= patience || now - since >= STALLED_MOST;
 }

@@ -28,6 +28,9 @@ enum {
 	SLICE_MS = 100,	 /* how soon it is seen that a read is to stop */
 	WINDOW_MS = 250, /* over which a peer's rate is looked at */
 	SLOWER = 4,	 /* times slower than the registry is too slow */
+	/* Bytes a second of a peer; less is too slow where nothing is known of
+	 * the registry, which is asked then. */
+	RATE_LEAST = 32 << 10,
 };
 #define MS 1000000ULL
 
@@ -226,15 +229,16 @@ static int peer_answer(struct peer_stream *s, struct segment *seg,
  * many streams that have a share of it each. */
 static bool is_too_slow(struct peer_stream *s, struct segment *seg)
 {
+	uint64_t registry = ql_peers_registry_rate(s->src->peers);
 	uint64_t rate, flow, ns = seg->w_blocked;
 
 	if (ns < WINDOW_MS * MS)
 		return false;
 	rate = (uint64_t)((double)seg->w_bytes * 1e9 / (double)ns);
 	seg->w_blocked = seg->w_bytes = 0;
-	flow = ql_peer_flow(s->src->peers, seg->ring[seg->at]);
+	flow = ql_peer_flowing(s->src->peers, seg->ring[seg->at]);
 	return (rate > flow ? rate : flow) <
-	       ql_peers_registry_rate(s->src->peers) / SLOWER;
+	       (registry > 0 ? registry / SLOWER : RATE_LEAST);
 }
 
 static ssize_t peer_read(struct peer_stream *s, struct segment *seg, void *buf,
@@ -303,6 +307,8 @@ static void segment_came(struct peer_stream *s, struct segment *seg, size_t n,
 {
 	if (seg->way == WAY_PEER)
 		ql_peer_came(s->src->peers, seg->ring[seg->at], n);
+	if (seg->way == WAY_DIRECT)
+		ql_peers_registry_came(s->src->peers, n);
 	if (seg->way != WAY_DIRECT)
 		ql_peers_gave(s->src->peers,
 			      seg->way == WAY_PEER ? seg->ring[seg->at] : NULL,

@@ -79,6 +79,8 @@ static int giver_read(struct ql_relay *relay, struct ql_relay_job *job,
 	if (r == 0 && g->peer)
 		ql_peers_gave(relay->peers, g->peer, &job->region->blob, from,
 			      job->from, &g->gift);
+	if (!g->peer)
+		ql_peers_registry_came(relay->peers, (uint64_t)n);
 	return r;
 }
 
