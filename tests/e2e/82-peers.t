@@ -45,6 +45,7 @@ agent()
 		  listen: 127.0.0.1:${PORTS[$name]}
 		  name: $name
 		  list: [$list]
+		  ${RELAY:+relay: $RELAY}
 	YAML
 	lab_start "agent-$name" "$B/quicklayerd" --config "$TMP/$name.yaml" \
 		--log-level debug
@@ -160,13 +161,16 @@ agent_end b
 
 # ---- bad ones ----
 
-for how in ${HOW:-garbage stall stallbody slow cut more other whole redirect none \
-	error busy headers}; do
+for how in ${HOW:-garbage stall stallbody slow drip cut more other whole redirect \
+	none error busy headers}; do
 	rm -rf "${TMP:?}/a"
 	port=$(free_port)
 	lab_start "bad-$how" python3 "$LAB/badpeer.py" "$how" "$port" default \
 		"$TMP/bad-$how.asked"
 	bad=$LAB_PID
+	# One that fetches nothing itself knows nothing of the registry.
+	RELAY=
+	[ "$how" != drip ] || RELAY=0
 	agent a "$port"
 	wait_for 10 live a "$port" || fail "$how: is known"
 	ok "$how: a pull" timeout 60 env QUICKLAYER_ROOT="$TMP/a" "$QL" pull -q \

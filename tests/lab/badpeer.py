@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import time
+import urllib.request
 
 how, port, site, logname = sys.argv[1:5]
 log = open(logname, "a", buffering=1)
@@ -36,6 +37,18 @@ class Bad:
         h.part(at, n, size, b"")
         for _ in range(n // 1000):
             h.wfile.write(b"x" * 1000)
+            time.sleep(0.1)
+
+    def drip(h, at, n, size):
+        """What is right, at 10 kB a second."""
+        host, path = h.headers["Quicklayer-Repository"][7:].split("/", 1)
+        url = "http://%s/v2/%s/%s" % (host, path, h.path[len("/v1/"):])
+        rq = urllib.request.Request(
+            url, headers={"Range": "bytes=%d-%d" % (at, at + n - 1)})
+        data = urllib.request.urlopen(rq).read()
+        h.part(at, n, size, b"")
+        for i in range(0, n, 1000):
+            h.wfile.write(data[i:i + 1000])
             time.sleep(0.1)
 
     def cut(h, at, n, size):
