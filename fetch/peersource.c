@@ -236,7 +236,7 @@ static bool is_too_slow(struct peer_stream *s, struct segment *seg)
 		return false;
 	rate = (uint64_t)((double)seg->w_bytes * 1e9 / (double)ns);
 	seg->w_blocked = seg->w_bytes = 0;
-	flow = ql_peer_flow(s->src->peers, seg->ring[seg->at]);
+	flow = ql_peer_flowing(s->src->peers, seg->ring[seg->at]);
 	return (rate > flow ? rate : flow) <
 	       (registry > 0 ? registry / SLOWER : RATE_LEAST);
 }
@@ -307,6 +307,8 @@ static void segment_came(struct peer_stream *s, struct segment *seg, size_t n,
 {
 	if (seg->way == WAY_PEER)
 		ql_peer_came(s->src->peers, seg->ring[seg->at], n);
+	if (seg->way == WAY_DIRECT)
+		ql_peers_registry_came(s->src->peers, n);
 	if (seg->way != WAY_DIRECT)
 		ql_peers_gave(s->src->peers,
 			      seg->way == WAY_PEER ? seg->ring[seg->at] : NULL,
