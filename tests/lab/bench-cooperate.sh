@@ -49,14 +49,14 @@ PICTURE=${PICTURE:-$B/cooperate.svg}
 CACHE=${QL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/quicklayer}/cooperate
 SLOW_ONES=" containerd podman "
 # Bars.
-START_BYTES=1.25    # an uplink's, of what one node alone receives
-START_TIME=2        # of one node's alone
-START_OTHERS=10     # containerd's time of ours
+START_BYTES=1.05    # an uplink's, of what one node alone receives
+START_TIME=1.5      # of one node's alone
+START_OTHERS=8      # containerd's time of ours
 FULL_BYTES=1.1      # an uplink's, of the image
-FULL_TIME=1.3       # of what the links allow
-FULL_OTHERS=2       # containerd's time of ours
+FULL_TIME=1.18      # of what the links allow
+FULL_OTHERS=3       # containerd's time of ours
 UPDATE_BYTES=1.1    # an uplink's, of what is new
-WARM_BYTES=0.05     # the registry's, of the image
+WARM_TIME=1.1       # of the same where no site has anything
 FAULT_TIME=1.3      # of the same without the fault
 declare -A TAG=([quicklayer]=ql [alone]=ql [containerd]=1 [podman]=1)
 declare -A NEXT=([quicklayer]=2ql [alone]=2ql [containerd]=2 [podman]=2)

@@ -13,7 +13,7 @@
 
 SERVE_S=${SERVE_S:-5}
 SMALL=${SMALL:-1000}
-SERVE_RATE=0.8   # of sendfile's
+SERVE_RATE=0.9   # of sendfile's
 SERVE_RSS=64     # MiB
 SERVE_CLIENTS=7
 
