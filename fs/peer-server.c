@@ -132,8 +132,19 @@ static bool is_trusted(const struct ql_peer_server *server,
 	return info && info->socket_context;
 }
 
+static bool is_allowed(const struct ql_peer_server *server,
+		       const struct ql_peer_address *address)
+{
+	for (size_t i = 0; i < server->n_allow; i++)
+		if (ql_peer_net_has(&server->allow[i], address))
+			return true;
+	return false;
+}
+
+/* Whoever is on this machine may have content; to say what is deployed, an
+ * address has to be allowed by name, as any user here has the loopback's. */
 static bool may_ask(const struct ql_peer_server *server,
-		    struct MHD_Connection *connection)
+		    struct MHD_Connection *connection, bool deploys)
 {
 	struct ql_peer_address address;
 
@@ -141,12 +152,14 @@ static bool may_ask(const struct ql_peer_server *server,
 		return is_trusted(server, connection);
 	if (address_of(connection, &address) < 0)
 		return false;
-	if (ql_peer_address_is_loopback(&address))
-		return true;
-	for (size_t i = 0; i < server->n_allow; i++)
-		if (ql_peer_net_has(&server->allow[i], &address))
-			return true;
-	return false;
+	return (!deploys && ql_peer_address_is_loopback(&address)) ||
+	       is_allowed(server, &address);
+}
+
+static bool deploys(const struct ql_peer_query *query)
+{
+	return query->route == QL_PEER_ENDPOINT_QDM &&
+	       strcmp(query->method, "POST") == 0;
 }
 
 /* A connection begins (before its handshake), or is gone. */
@@ -375,10 +388,13 @@ static enum MHD_Result begin(struct ql_peer_server *server,
 			     struct request *r)
 {
 	r->query.trusted = is_trusted(server, connection);
-	if (!may_ask(server, connection))
+	if (!may_ask(server, connection, false))
 		refuse(r, 403, -EACCES, "not for this address");
 	else if (!ql_peer_route_find(&r->query, &r->reply))
 		r->refused = true;
+	else if (deploys(&r->query) && !may_ask(server, connection, true))
+		refuse(r, 403, -EACCES,
+		       "this address may not deploy (peers.allow)");
 	else if (is_too_large(connection, r))
 		refuse(r, 413, -EFBIG, "the body is too large");
 	else if (!manifest_count(server, r))

@@ -116,7 +116,7 @@ is "$STATUS" 304 "... is not sent twice"
 get /v1/qdm
 is "$STATUS" 200 "what is deployed, which is nothing"
 get /v1/qdm -d '{}'
-is "$STATUS" 400 "... and a manifest that is none"
+is "$STATUS" 403 "... which is not for every user here to say"
 
 # ---- objects ----
 

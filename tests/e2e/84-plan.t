@@ -42,6 +42,7 @@ start_node()
 		  name: $1
 		  site: ${SITE[$1]}
 		  cluster: edge
+		  allow: [127.0.0.1]
 	YAML
 	lab_start "$1" "$QLD" --config "$TMP/$1.yaml"
 	AGENT[$1]=$LAB_PID

@@ -27,7 +27,7 @@ static int owner(int n, int without, const struct ql_digest *blob,
 	int best = -1;
 
 	for (int i = 0; i < n; i++) {
-		char id[16];
+		char id[32];
 		uint64_t weight;
 
 		(void)snprintf(id, sizeof(id), "node-%d", i);
