@@ -88,6 +88,43 @@ bool ql_fill_packed_has(struct ql_filler *f, const struct ql_fill_toc *toc,
 	return true;
 }
 
+/* Does a chunk lie on both sides of a place in raw space?  The spans in which
+ * it begins and ends. */
+static bool chunk_astride(const struct ql_toc *toc, uint64_t raw,
+			  uint32_t *ret_first, uint32_t *ret_last)
+{
+	struct ql_toc_chunk chunk;
+	uint32_t k = ql_toc_order_from(toc, raw), index;
+
+	return k > 0 && ql_toc_ordered(toc, k - 1, &index) == 0 &&
+	       ql_toc_chunk(toc, index, &chunk) == 0 && chunk.raw < raw &&
+	       chunk.raw + chunk.len > raw &&
+	       ql_toc_span_at(toc, chunk.raw, ret_first) == 0 &&
+	       ql_toc_span_at(toc, chunk.raw + chunk.len - 1, ret_last) == 0;
+}
+
+/* A run that packs is not cut within a chunk, which would be seen whole on
+ * neither side, and so be missing again and again: what of it is here comes
+ * once more with what is not. */
+static uint32_t cut_whole(const struct ql_fill_run *run, uint32_t n,
+			  bool *ret_here)
+{
+	const struct ql_toc *toc = run->toc->toc;
+	uint32_t from, to;
+	struct ql_toc_span span;
+
+	while (n < run->n && ql_toc_span(toc, run->first + n, &span) == 0 &&
+	       chunk_astride(toc, span.raw, &from, &to)) {
+		if (*ret_here && from > run->first)
+			return from - run->first;
+		*ret_here = false;
+		if (to - run->first < n)
+			break; /* a damaged table */
+		n = to - run->first + 1;
+	}
+	return n < run->n ? n : run->n;
+}
+
 uint32_t ql_fill_packed_cut(struct ql_filler *f, const struct ql_fill_run *run,
 			    bool *ret_here)
 {
@@ -109,7 +146,7 @@ uint32_t ql_fill_packed_cut(struct ql_filler *f, const struct ql_fill_run *run,
 					  span.offset + span.len - start)
 			  : !span_is_packed(f, toc, &span)))
 		;
-	return n;
+	return run->packs ? cut_whole(run, n, ret_here) : n;
 }
 
 void ql_fill_packed_doubt(struct ql_filler *f, const struct ql_fill_toc *toc,
