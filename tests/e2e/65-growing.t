@@ -65,7 +65,7 @@ fresh()
 		lab_umount_below "$TMP"
 	fi
 	rm -rf "$TMP/store"
-	lab_start agent net_client "$B/quicklayerd" --config "$TMP/agent.yaml"
+	lab_start agent "${NET_IN_CLIENT[@]}" "$B/quicklayerd" --config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
 	wait_for 10 test -S "$SOCKET" || bail "agent: $(cat "$TMP/agent.log")"
 }
@@ -218,7 +218,7 @@ fails "what is looked at later is an error" 1 timeout 5 cat "$TMP/m/app/early"
 fails "the image is not there" 1 "$QL" cat "$IMAGE" /app/early
 net_registry_again()
 {
-	lab_start net-registry net_server env -u REGISTRY_AUTH_FILE \
+	lab_start net-registry "${NET_IN_SERVER[@]}" env -u REGISTRY_AUTH_FILE \
 		docker-registry serve "$TMP/net-registry.yml"
 	wait_for 10 net_server curl -s "http://$REGISTRY_AT/v2/"
 }
