@@ -182,7 +182,8 @@ struct ql_filler {
 	bool hurry;		      /* a waiter's time is over */
 	struct ql_error settle_error; /* why */
 	struct ql_fill_whole *whole;  /* owned; to be recorded so */
-	bool stop;
+	bool stop;		      /* nothing is fetched any more */
+	bool ending;		      /* nor settled, once all is */
 
 	/* The starting and stopping thread's. */
 	pthread_t ticker, settler;

@@ -659,10 +659,23 @@ void ql_filler_stop(struct ql_filler *f)
 		(void)pthread_join(f->threads[f->n_started - 1], NULL);
 	if (f->has_ticker)
 		(void)pthread_join(f->ticker, NULL);
+	f->has_ticker = false;
+	/* The settling thread goes on, but is not to be telling anybody. */
+	(void)pthread_mutex_lock(&f->lock);
+	while (f->busy_settling)
+		(void)pthread_cond_wait(&f->calm, &f->lock);
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+/* Images that were closed since may be whole. */
+static void settler_stop(struct ql_filler *f)
+{
+	(void)pthread_mutex_lock(&f->lock);
+	f->ending = true;
+	(void)pthread_cond_broadcast(&f->settle);
+	(void)pthread_mutex_unlock(&f->lock);
 	if (f->has_settler)
 		(void)pthread_join(f->settler, NULL);
-	f->has_ticker = false;
-	f->has_settler = false;
 }
 
 void ql_filler_free(struct ql_filler *f)
@@ -670,6 +683,7 @@ void ql_filler_free(struct ql_filler *f)
 	if (!f)
 		return;
 	ql_filler_stop(f);
+	settler_stop(f);
 	while (f->settling) { /* what could not be settled */
 		struct ql_fill_file *file = f->settling;
 

@@ -378,19 +378,19 @@ void *ql_fill_settle_main(void *arg)
 		if (!has_batch(f) && f->whole && now >= look_after) {
 			if (!settle_whole(f))
 				look_after = now + SETTLE_RETRY_MS * 1000000ULL;
-		} else if (!has_batch(f) && f->whole && !f->stop) {
+		} else if (!has_batch(f) && f->whole && !f->ending) {
 			wait_until(f, look_after);
 		} else if (!has_batch(f)) {
-			if (f->stop && f->n_threads == 0)
+			if (f->ending && f->n_threads == 0)
 				break;
 			(void)pthread_cond_wait(&f->settle, &f->lock);
-		} else if (now < not_before && !f->stop) {
+		} else if (now < not_before && !f->ending) {
 			wait_until(f, not_before);
 		} else if (!hurry && now < due) {
 			wait_until(f, due);
 		} else if (settle(f) < 0) {
 			not_before = now + SETTLE_RETRY_MS * 1000000ULL;
-			if (f->stop)
+			if (f->ending)
 				break; /* what is not settled comes again */
 		}
 	}
