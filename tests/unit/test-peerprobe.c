@@ -73,5 +73,6 @@ int main(void)
 		cmocka_unit_test(all_are_waited_for_at_once),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
