@@ -53,27 +53,6 @@ void ql_peer_unref(struct ql_peer *peer)
 
 /* ---- the list ---- */
 
-/* HOST:PORT, as it stands in a URL. */
-static bool address_is_valid(const char *address)
-{
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
-				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				      "0123456789.-_";
-	const char *colon = strrchr(address, ':');
-	size_t host = colon ? (size_t)(colon - address) : 0;
-	size_t digits = colon ? strlen(colon + 1) : 0;
-
-	if (host == 0 || host > QL_PEER_NAME_MAX || digits == 0 || digits > 5 ||
-	    strspn(colon + 1, "0123456789") != digits ||
-	    strtoul(colon + 1, NULL, 10) - 1 > 65534)
-		return false;
-	if (address[0] == '[')
-		return host > 2 && address[host - 1] == ']' &&
-		       strspn(address + 1, "0123456789abcdefABCDEF:.") ==
-			       host - 2;
-	return strspn(address, letters) == host;
-}
-
 static struct ql_peer *peer_new(const struct ql_peers *peers,
 				const char *address)
 {
@@ -124,7 +103,7 @@ int ql_peers_put(struct ql_peers *peers, const char *address, bool looked_up,
 {
 	int r;
 
-	if (!address_is_valid(address))
+	if (!ql_qdm_address_ok(address))
 		return ql_error_set(err, -EINVAL,
 				    "\"%.300s\" is no address of a peer "
 				    "(HOST:PORT)",

@@ -82,9 +82,10 @@ int ql_remote_ask(struct ql_remote *remote, const char *address,
 
 	if (!url)
 		return ql_error_nomem(err);
-	r = ql_http_open(remote->http, &rq, &rs, err);
-	if (r == 0)
-		r = ql_http_body(&rs, buf, err);
+	r = ql_http_open(remote->http, &rq, &rs, err); /* names the host */
+	if (r < 0)
+		return r;
+	r = ql_http_body(&rs, buf, err);
 	if (r < 0)
 		return ql_error_prefix(err, "%s", address);
 	if (ret_status)

@@ -26,7 +26,7 @@ enum {
 	KEPT_SECONDS = 3600,
 };
 
-enum state { WAITING, FETCHING, DONE, FAILED };
+enum state { FETCHING, DONE, FAILED };
 
 struct deployment {
 	struct deployment *next;
@@ -495,8 +495,11 @@ static json_t *pieces_json(const struct deployment *d)
 
 static json_t *deployment_json(const struct deployment *d, uint64_t fetched)
 {
-	static const char *const states[] = { "waiting", "fetching", "done",
-					      "failed" };
+	static const char *const states[] = {
+		[FETCHING] = "fetching",
+		[DONE] = "done",
+		[FAILED] = "failed",
+	};
 	uint64_t end = d->finished ? d->finished : ql_now_ns();
 
 	return json_pack(

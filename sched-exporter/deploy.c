@@ -247,8 +247,9 @@ static void slot_survey(struct slot *slot)
 	_cleanup_json_ json_t *qdm = NULL;
 	const json_t *one;
 	size_t i;
-	int r = slot_ask(slot, "GET", "/v1/qdm", NULL, &qdm);
+	int r;
 
+	(void)slot_ask(slot, "GET", "/v1/qdm", NULL, &qdm);
 	json_array_foreach (json_object_get(qdm, "deployments"), i, one) {
 		uint64_t had = 0;
 
@@ -257,8 +258,8 @@ static void slot_survey(struct slot *slot)
 			slot->generation = had;
 	}
 	r = slot_ask(slot, "GET", "/v1/summary", NULL, &doc);
-
 	slot->d->nodes[slot->node].alive = r == 0;
+	slot->silent = r == 0 ? 0 : SILENT; /* until it answers */
 	slot->state = r == 0 ? QL_DEPLOY_UNKNOWN : QL_DEPLOY_SILENT;
 	if (r == 0)
 		summary_take(slot, doc);
@@ -525,7 +526,8 @@ static int failures_count(struct ql_deployment *d, bool *ret_again,
 	return 0;
 }
 
-static bool all_done(const struct ql_deployment *d)
+/* 1: every node that lives is; 0; -EHOSTUNREACH: none lives. */
+static int all_done(const struct ql_deployment *d, struct ql_error *err)
 {
 	bool any = false;
 
@@ -534,9 +536,11 @@ static bool all_done(const struct ql_deployment *d)
 			continue;
 		any = true;
 		if (d->slots[i].state != QL_DEPLOY_DONE)
-			return false;
+			return 0;
 	}
-	return any;
+	return any ? 1
+		   : ql_error_set(err, -EHOSTUNREACH,
+				  "no node answers any more");
 }
 
 static int tell(struct ql_deployment *d, ql_deploy_progress_fn *fn, void *arg)
@@ -587,7 +591,9 @@ int ql_deployment_apply(struct ql_deployment *d, ql_deploy_progress_fn *fn,
 		r = failures_count(d, &again, err);
 		if (r == 0 && tell(d, fn, arg) != 0)
 			r = ql_error_set(err, -ECANCELED, "canceled");
-		if (r < 0 || all_done(d))
+		if (r == 0)
+			r = all_done(d, err);
+		if (r != 0)
 			break;
 		(void)nanosleep(&pause, NULL);
 		slots_each(d, slot_look);
@@ -596,7 +602,8 @@ int ql_deployment_apply(struct ql_deployment *d, ql_deploy_progress_fn *fn,
 			plans++;
 		}
 	}
-	if (r == 0)
-		*ret_plans = plans;
-	return r;
+	if (r < 0)
+		return r;
+	*ret_plans = plans;
+	return 0;
 }

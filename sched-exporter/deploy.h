@@ -63,7 +63,8 @@ typedef int ql_deploy_progress_fn(const struct ql_deploy_progress *p,
 /*
  * Sends the manifest to each node of it, and waits until every one that lives
  * has all.  -EREMOTEIO: a node failed for good, the first is named; what others
- * have they keep.  *ret_plans: how often was planned again.
+ * have they keep.  -EHOSTUNREACH: no node lives.  *ret_plans: how often was
+ * planned again.
  */
 int ql_deployment_apply(struct ql_deployment *d, ql_deploy_progress_fn *fn,
 			void *arg, unsigned int *ret_plans,

@@ -220,4 +220,30 @@ for n in a2 b1; do
 done
 like "$(cat "$TMP/apply.err")" "a1: does not answer" "... the dead one is named"
 like "$(cat "$TMP/apply.out")" "planned again [1-9]" "... it was planned again"
+
+# a1 is dead, and stays so.
+"$QL" plan --apply --nodes "$TMP/nodes.json" "$IMAGE" >"$TMP/apply.out" \
+	2>"$TMP/apply.err"
+is $? 0 "who was dead before is left out"
+like "$(cat "$TMP/apply.err")" "1 of 3 nodes do not answer" "... and said to be"
+like "$(cat "$TMP/apply.out")" "planned again 0" "... once and for all"
+
+for n in a2 b1; do
+	kill -9 "${AGENT[$n]}"
+	wait "${AGENT[$n]}" 2>/dev/null
+	lab_umount_below "$TMP/$n"
+	rm -rf "${TMP:?}/$n"
+	start_node "$n"
+done
+timeout 60 "$QL" plan --apply --nodes "$TMP/nodes.json" "$IMAGE" \
+	>"$TMP/apply.out" 2>"$TMP/apply.err" &
+apply=$!
+sleep 0.1
+kill -9 "${AGENT[a2]}" "${AGENT[b1]}"
+wait "$apply"
+is $? 1 "a deployment ends when no node is left"
+like "$(cat "$TMP/apply.err")" "no node answers" "... and says so"
+for n in a2 b1; do
+	lab_umount_below "$TMP/$n"
+done
 done_testing
