@@ -58,7 +58,7 @@ start_agent()
 	lab_start agent env MALLOC_PERTURB_=90 "$B/quicklayerd" \
 		--config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/agent.log" || bail agent
+	lab_ready agent || bail agent
 }
 now_ms()
 {

@@ -69,7 +69,7 @@ fresh()
 	YAML
 	lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/agent.log" || bail agent
+	lab_ready agent || bail agent
 }
 fill()
 {

@@ -27,7 +27,7 @@ serve()
 		: >"$TMP/agent.log"
 		lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
 		D=$TMP/store/agent/mnt/images/$IMAGE
-		wait_for 10 grep -q msg=ready "$TMP/agent.log"
+		lab_ready agent
 	else
 		lab_start server "$QL" mount --no-agent --foreground "$IMAGE" \
 			"$TMP/m"

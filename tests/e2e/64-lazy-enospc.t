@@ -63,7 +63,7 @@ printf 'root: %s\nread_timeout: 5s\n' "$TMP/store" >"$TMP/agent.yaml"
 echo 'background_rate: 0' >>"$TMP/agent.yaml"
 lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
 AGENT=$LAB_PID
-wait_for 10 grep -q msg=ready "$TMP/agent.log" || bail agent
+lab_ready agent || bail agent
 "$QL" pull -q "$IMAGE" >/dev/null || bail pull
 D=$TMP/store/agent/mnt/images/$IMAGE story "the agent"
 fill_disk 0

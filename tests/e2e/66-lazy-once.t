@@ -69,7 +69,7 @@ agent()
 	: >"$TMP/agent.log"
 	lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/agent.log" || bail agent
+	lab_ready agent || bail agent
 	"$QL" pull -q "$IMAGE" >/dev/null || bail pull
 }
 agent_end()

@@ -155,7 +155,7 @@ kind_agent()
 		>"$TMP/agent.yaml"
 	lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
 	PIDS=("$LAB_PID")
-	wait_for 10 grep -q msg=ready "$TMP/agent.log" || bail "agent"
+	lab_ready agent || bail "agent"
 	printf 'root: %s\ncache:\n  budget: %d\n' "$TMP/store" \
 		$((USED - 3 * MIB)) >"$TMP/agent.yaml"
 	kill -HUP "$LAB_PID"

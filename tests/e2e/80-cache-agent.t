@@ -54,7 +54,7 @@ start_agent()
 {
 	lab_start agent "$QLD" --config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/agent.log"
+	lab_ready agent
 }
 # reload PATTERN: SIGHUP, until the log says that.
 reload()

@@ -61,8 +61,7 @@ start_agent()
 	rm -f "$TMP/agent.log"
 	lab_start agent "$QLD" --config "$TMP/agent.yaml"
 	AGENT=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/agent.log" ||
-		bail "no agent: $(cat "$TMP/agent.log")"
+	lab_ready agent || bail "no agent"
 	URL=http://127.0.0.1:$PORT
 }
 # get PATH [CURL OPTIONS]: the body in $TMP/body, headers in $TMP/headers, the

@@ -50,8 +50,7 @@ agent()
 	lab_start "agent-$name" "$B/quicklayerd" --config "$TMP/$name.yaml" \
 		--log-level debug
 	PIDS[$name]=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/agent-$name.log" ||
-		bail "$name: $(cat "$TMP/agent-$name.log")"
+	lab_ready "agent-$name" || bail "$name"
 }
 agent_end()
 {

@@ -82,8 +82,7 @@ agent()
 		--config "$TMP/$1.yaml" --log-level debug
 	PIDS[$1]=$LAB_PID
 	SINCE[$1]=0
-	wait_for 10 grep -q msg=ready "$TMP/agent-$1.log" ||
-		bail "$1: $(cat "$TMP/agent-$1.log")"
+	lab_ready "agent-$1" || bail "$1"
 }
 agent_end()
 {

@@ -46,7 +46,7 @@ start_node()
 	YAML
 	lab_start "$1" "$QLD" --config "$TMP/$1.yaml"
 	AGENT[$1]=$LAB_PID
-	wait_for 10 grep -q msg=ready "$TMP/$1.log" || bail "$1"
+	lab_ready "$1" || bail "$1"
 }
 for n in $NODES; do
 	start_node "$n"

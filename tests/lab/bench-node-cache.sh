@@ -89,7 +89,7 @@ start_node()
 		"$TMP/used"
 	WATCH=$LAB_PID
 	lab_start agent "$B/quicklayerd" --config "$TMP/agent.yaml"
-	wait_for 20 grep -q msg=ready "$TMP/agent.log" || bail "quicklayerd"
+	lab_ready agent || bail "quicklayerd"
 }
 
 # reader N IMAGE: reads some files of an image that was just pulled.

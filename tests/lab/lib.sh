@@ -94,6 +94,19 @@ lab_start()
 	LAB_PIDS+=("$LAB_PID")
 }
 
+# lab_ready NAME [PID]: waits until the agent of that name, the last program
+# started if no pid says otherwise, is ready.  Fails as soon as it has ended.
+lab_ready()
+{
+	local i
+	for ((i = 0; i < 60 * 20; i++)); do
+		grep -q msg=ready "$TMP/$1.log" && return 0
+		kill -0 "${2:-$LAB_PID}" 2>/dev/null || return 1
+		sleep 0.05
+	done
+	return 1
+}
+
 # ---- TAP ----
 
 note()
@@ -202,8 +215,13 @@ skip_all()
 	exit 0
 }
 
+# bail WHY: ends the test, and all others: shows what the programs said last.
 bail()
 {
+	local log
+	for log in "$TMP"/*.log; do
+		[ -s "$log" ] && note "${log##*/}:" "$(tail -n 5 "$log")"
+	done
 	printf 'Bail out! %s\n' "$*"
 	exit 1
 }
@@ -228,12 +246,13 @@ wait_for()
 
 # ---- registries ----
 
-# A TCP port that nobody listens on at this moment.
+# A TCP port that nobody listens on at this moment, below those that the kernel
+# gives to connections going out.
 free_port()
 {
 	local port
 	while :; do
-		port=$((RANDOM % 20000 + 20000))
+		port=$((RANDOM % 20000 + 12000))
 		ss -Hltn "sport = :$port" | grep -q . || break
 	done
 	echo "$port"

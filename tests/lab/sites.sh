@@ -331,8 +331,7 @@ node_agent()
 
 node_ready()
 {
-	wait_for 20 grep -q msg=ready "$TMP/agent.$1.$2.log" ||
-		bail "quicklayerd $1.$2: $(tail -3 "$TMP/agent.$1.$2.log")"
+	lab_ready "agent.$1.$2" "${AGENTS[$1.$2]}" || bail "quicklayerd $1.$2"
 }
 
 node_ql()
