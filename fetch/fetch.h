@@ -110,6 +110,8 @@ struct ql_pull_options {
 	const char *platform;	/* "os/arch[/variant]"; NULL: this machine's */
 	bool plain_http;	/* also where the registry is not loopback */
 	unsigned int parallel;	/* layers at once; 0: the default */
+	/* At once, for what comes in parts; 0: the default. */
+	unsigned int connections;
 	const char *config_dir; /* registries' settings; NULL: the default */
 	bool lazy; /* what can come when it is read is not fetched now */
 	/* Each layer, or its own table of contents, even where a start blob
@@ -182,6 +184,8 @@ struct ql_fill_options {
 	/* All is to be opened: nothing stays packed, and what is counts as
 	 * missing. */
 	bool plain;
+	/* Nobody reads meanwhile: the background has all connections. */
+	bool unread;
 	const char *config_dir; /* registries' settings; NULL: the default */
 	/* Other nodes, asked before the registry (borrowed); or NULL. */
 	struct ql_peers *peers;

@@ -171,6 +171,7 @@ struct ql_filler {
 	} bad[QL_FILL_BAD];
 	unsigned int next_bad;
 	unsigned int busy[QL_FILL_PRIORITIES]; /* workers at it */
+	uint64_t background_bytes;	       /* of blobs, that they fetch */
 	uint64_t budget_at;  /* ns: when more may be fetched */
 	uint64_t quiet_from; /* ns: the background may go on from then */
 	uint64_t measured_at, measured_bytes; /* when the rate was last */

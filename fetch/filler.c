@@ -15,7 +15,8 @@
 enum {
 	CONNECTIONS = 8,
 	CONNECTIONS_MAX = 64,
-	BACKGROUND_WORKERS = 2,
+	BACKGROUND_WORKERS = 2, /* whatever they fetch */
+	BACKGROUND_SMALL = 1 << 20, /* bytes of blobs that more may fetch */
 	RESERVED_WORKERS = 2, /* that prefetching leaves to demand */
 	STACK = 256 << 10,
 	TICK_MS = 100,
@@ -366,14 +367,24 @@ static void budget_use(struct ql_filler *f, uint64_t bytes)
 	f->budget_at += (uint64_t)((double)bytes * 1e9 / (double)rate);
 }
 
+/* A few fill the link with large runs; of small ones, each of which waits for a
+ * round trip, it takes more. */
+static bool has_background_worker(const struct ql_filler *f)
+{
+	unsigned int busy = f->busy[QL_FILL_BACKGROUND];
+
+	return f->options.unread || busy < BACKGROUND_WORKERS ||
+	       (busy + RESERVED_WORKERS < f->options.connections &&
+		f->background_bytes < BACKGROUND_SMALL);
+}
+
 /* What somebody waits for, or is about to need, has the link to itself; and
  * where there was some, more of it is likely to come. */
 static bool may_background(const struct ql_filler *f)
 {
 	uint64_t now = ql_now_ns();
 
-	return f->options.background_rate > 0 &&
-	       f->busy[QL_FILL_BACKGROUND] < BACKGROUND_WORKERS &&
+	return f->options.background_rate > 0 && has_background_worker(f) &&
 	       !ql_filler_is_urgent(f) && f->budget_at <= now &&
 	       f->quiet_from <= now;
 }
@@ -415,7 +426,7 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	enum ql_fill_priority priority = run->priority;
 	struct ql_fill_waiter *list;
 	struct ql_toc_blob blob;
-	uint64_t offset, len;
+	uint64_t offset, len = 0;
 	int r;
 
 	ql_fill_pack_begin(f, run);
@@ -423,11 +434,13 @@ static void worker_run(struct ql_filler *f, struct ql_fill_run *run)
 	    ql_fill_run_range(run->toc->toc, run->first, run->n, &blob, &offset,
 			      &len) == 0)
 		budget_use(f, len);
+	f->background_bytes += len;
 	f->busy[priority]++;
 	(void)pthread_mutex_unlock(&f->lock);
 	r = run_fetch(f, run);
 	(void)pthread_mutex_lock(&f->lock);
 	f->busy[priority]--;
+	f->background_bytes -= len;
 	if (priority != QL_FILL_BACKGROUND)
 		f->quiet_from = ql_now_ns() + QUIET_MS * 1000000ULL;
 	list = run_end(f, run, r);

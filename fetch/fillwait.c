@@ -262,6 +262,7 @@ int ql_fill_missing(struct ql_store *store, const struct ql_image_info *info,
 	int r;
 
 	all.background_rate = UINT64_MAX;
+	all.unread = true;
 	r = ql_filler_new(store, &all, &f, err);
 	if (r == 0)
 		r = ql_fill_image_open(f, info, &image, err);

@@ -69,7 +69,7 @@ struct ql_pulls {
 	struct ql_growings *growings; /* borrowed; or NULL */
 	struct ql_peers *peers;	      /* borrowed; or NULL */
 	char *config_dir;	      /* owned */
-	unsigned int parallel;
+	unsigned int parallel, connections;
 	struct ql_work *work; /* owned */
 	pthread_t ticker;
 
@@ -154,8 +154,10 @@ static int pull_rest(const struct pull *p, const struct ql_digest *manifest,
 		     struct ql_error *err)
 {
 	const struct ql_fill_options fill = {
+		.connections = p->pulls->connections,
 		.plain_http = p->plain_http,
 		.config_dir = p->pulls->config_dir,
+		.peers = p->pulls->peers,
 	};
 	_cleanup_image_info_ struct ql_image_info info = { 0 };
 	int r = ql_image_get(p->pulls->store, manifest, &info);
@@ -175,6 +177,7 @@ static json_t *pull_now(struct pull *p)
 		.platform = p->platform,
 		.plain_http = p->plain_http,
 		.parallel = p->parallel ? p->parallel : p->pulls->parallel,
+		.connections = p->pulls->connections,
 		.config_dir = p->pulls->config_dir,
 		.lazy = p->pulls->filler && !p->full,
 		.filler = p->pulls->filler,
@@ -485,6 +488,7 @@ int ql_pulls_new(struct ql_store *store, const struct ql_agent_config *config,
 	pulls->store = store;
 	pulls->filler = filler;
 	pulls->parallel = (unsigned int)config->max_parallel_downloads;
+	pulls->connections = (unsigned int)config->fill.connections;
 	if (config->registries) {
 		pulls->config_dir = strdup(config->registries);
 		if (!pulls->config_dir) {
