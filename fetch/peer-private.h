@@ -136,14 +136,15 @@ void ql_peer_suspect(struct ql_peers *peers, struct ql_peer *peer);
  * nothing came. */
 void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer,
 		  uint64_t waited);
+
+/* ---- peermeasure.c: how fast they are ---- */
+
 /* The first byte came after wait ns, and so many bytes in the ns that followed
  * (waiting for the reader not counted). */
 void ql_peer_measured(struct ql_peers *peers, struct ql_peer *peer,
 		      uint64_t wait, uint64_t bytes, uint64_t ns);
 /* So many bytes came of it, in whatever stream. */
 void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes);
-/* Bytes a second of all that comes of it; 0: nothing lately. */
-uint64_t ql_peer_flowing(struct ql_peers *peers, struct ql_peer *peer);
 /* What has been waited for since then (ns) comes too late: for as long as
  * patience nothing of it came, nor in any other stream.  (One that sends
  * others' bytes, and waits for the uplink with these, is not waited for in
@@ -154,10 +155,15 @@ bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
 void ql_peers_registry_came(struct ql_peers *peers, uint64_t bytes);
 void ql_peers_registry_measured(struct ql_peers *peers, uint64_t wait,
 				uint64_t bytes, uint64_t ns);
-uint64_t ql_peers_registry_rate(struct ql_peers *peers);
 /* So long a silence of a peer is too long: max(4 smoothed waits of it or of the
  * registry, which it may itself wait for; 300 ms). */
 uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer);
+/* Whether so many bytes a second, as one stream of it has, or what all together
+ * have, is too little: much less than the registry gives one, and than the
+ * others of its site give on average. */
+bool ql_peer_lags(struct ql_peers *peers, struct ql_peer *peer, uint64_t rate);
+/* The rule: bytes a second; 0: not known. */
+bool ql_peer_is_slower(uint64_t rate, uint64_t others, uint64_t registry);
 
 /* ---- peerprobe.c: the threads that ask for summaries, and for names ---- */
 

@@ -16,18 +16,10 @@
 #include <sys/random.h>
 
 #define NS 1000000000ULL
-#define PATIENCE_LEAST (300 * NS / 1000)
-#define PATIENCE_MOST (10 * NS)
 #define LIES_FORGOTTEN (600 * NS)
-#define WAIT_UNKNOWN (500 * NS / 1000)
 #define SLOW_NS (2 * NS)
-#define FLOW_WINDOW (250 * NS / 1000)
-#define STALLED_MOST (15 * NS)
 #define FAULTS_NS (20 * NS)
-enum {
-	SLOW_MOST = 5,		/* times SLOW_NS */
-	MEASURED_LEAST = 32768, /* bytes that say something of a rate */
-};
+enum { SLOW_MOST = 5 }; /* times SLOW_NS */
 
 /* ---- references ---- */
 
@@ -325,118 +317,6 @@ void ql_peer_slow(struct ql_peers *peers, struct ql_peer *peer, uint64_t waited)
 	(void)pthread_cond_broadcast(&peers->wake);
 	(void)pthread_mutex_unlock(&peers->lock);
 	ql_debug("msg=\"peer is slow\" peer=%s", peer->address);
-}
-
-static uint64_t rate_of(uint64_t bytes, uint64_t ns)
-{
-	return (uint64_t)((double)bytes * (double)NS / (double)(ns ? ns : 1)) +
-	       1;
-}
-
-void ql_peer_measured(struct ql_peers *peers, struct ql_peer *peer,
-		      uint64_t wait, uint64_t bytes, uint64_t ns)
-{
-	(void)pthread_mutex_lock(&peers->lock);
-	peer->wait = ql_peer_smooth(peer->wait, wait);
-	if (bytes >= MEASURED_LEAST)
-		peer->rate = ql_peer_smooth(peer->rate, rate_of(bytes, ns));
-	peer->slow = 0;
-	(void)pthread_mutex_unlock(&peers->lock);
-}
-
-void ql_peers_registry_measured(struct ql_peers *peers, uint64_t wait,
-				uint64_t bytes, uint64_t ns)
-{
-	(void)pthread_mutex_lock(&peers->lock);
-	peers->registry_wait = ql_peer_smooth(peers->registry_wait, wait);
-	if (bytes >= MEASURED_LEAST)
-		peers->registry_rate = ql_peer_smooth(peers->registry_rate,
-						      rate_of(bytes, ns));
-	(void)pthread_mutex_unlock(&peers->lock);
-}
-
-uint64_t ql_peers_registry_rate(struct ql_peers *peers)
-{
-	uint64_t rate;
-
-	(void)pthread_mutex_lock(&peers->lock);
-	rate = peers->registry_rate;
-	(void)pthread_mutex_unlock(&peers->lock);
-	return rate;
-}
-
-static void flow_add(struct ql_peer_flow *flow, uint64_t bytes)
-{
-	uint64_t now = ql_now_ns(), ns;
-
-	/* A pause says nothing of how fast it is. */
-	if (now - flow->at > FLOW_WINDOW) {
-		flow->since = now;
-		flow->bytes = 0;
-	}
-	flow->at = now;
-	flow->bytes += bytes;
-	ns = now - flow->since;
-	if (ns >= FLOW_WINDOW) {
-		flow->rate = rate_of(flow->bytes, ns);
-		flow->since = now;
-		flow->bytes = 0;
-	}
-}
-
-void ql_peer_came(struct ql_peers *peers, struct ql_peer *peer, uint64_t bytes)
-{
-	(void)pthread_mutex_lock(&peers->lock);
-	flow_add(&peer->flow, bytes);
-	(void)pthread_mutex_unlock(&peers->lock);
-}
-
-void ql_peers_registry_came(struct ql_peers *peers, uint64_t bytes)
-{
-	(void)pthread_mutex_lock(&peers->lock);
-	flow_add(&peers->registry_flow, bytes);
-	(void)pthread_mutex_unlock(&peers->lock);
-}
-
-uint64_t ql_peer_flowing(struct ql_peers *peers, struct ql_peer *peer)
-{
-	uint64_t rate;
-
-	(void)pthread_mutex_lock(&peers->lock);
-	rate = ql_now_ns() - peer->flow.at > FLOW_WINDOW ? 0 : peer->flow.rate;
-	(void)pthread_mutex_unlock(&peers->lock);
-	return rate;
-}
-
-bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
-			uint64_t since, uint64_t patience)
-{
-	uint64_t now = ql_now_ns(), came;
-
-	if (now - since < patience)
-		return false;
-	(void)pthread_mutex_lock(&peers->lock);
-	came = peer->flow.at;
-	(void)pthread_mutex_unlock(&peers->lock);
-	return now - came >= patience || now - since >= STALLED_MOST;
-}
-
-uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer)
-{
-	uint64_t ns;
-
-	(void)pthread_mutex_lock(&peers->lock);
-	ns = peer->wait > peers->registry_wait ? peer->wait
-					       : peers->registry_wait;
-	if (ns < peer->rtt)
-		ns = peer->rtt;
-	/* Who is asked first may have to make a connection to the registry. */
-	if (peers->registry_wait == 0 && ns < WAIT_UNKNOWN)
-		ns = WAIT_UNKNOWN;
-	(void)pthread_mutex_unlock(&peers->lock);
-	if (ns > PATIENCE_MOST / 4)
-		return PATIENCE_MOST;
-	return ns * 4 < PATIENCE_LEAST ? PATIENCE_LEAST : ns * 4;
 }
 
 /* ---- telling ---- */

@@ -27,10 +27,6 @@ enum {
 	RING = 3,	 /* that are tried before the registry */
 	SLICE_MS = 100,	 /* how soon it is seen that a read is to stop */
 	WINDOW_MS = 250, /* over which a peer's rate is looked at */
-	SLOWER = 4,	 /* times slower than the registry is too slow */
-	/* Bytes a second of a peer; less is too slow where nothing is known of
-	 * the registry, which is asked then. */
-	RATE_LEAST = 32 << 10,
 };
 #define MS 1000000ULL
 
@@ -229,16 +225,13 @@ static int peer_answer(struct peer_stream *s, struct segment *seg,
  * many streams that have a share of it each. */
 static bool is_too_slow(struct peer_stream *s, struct segment *seg)
 {
-	uint64_t registry = ql_peers_registry_rate(s->src->peers);
-	uint64_t rate, flow, ns = seg->w_blocked;
+	uint64_t ns = seg->w_blocked, rate;
 
 	if (ns < WINDOW_MS * MS)
 		return false;
 	rate = (uint64_t)((double)seg->w_bytes * 1e9 / (double)ns);
 	seg->w_blocked = seg->w_bytes = 0;
-	flow = ql_peer_flowing(s->src->peers, seg->ring[seg->at]);
-	return (rate > flow ? rate : flow) <
-	       (registry > 0 ? registry / SLOWER : RATE_LEAST);
+	return ql_peer_lags(s->src->peers, seg->ring[seg->at], rate);
 }
 
 static ssize_t peer_read(struct peer_stream *s, struct segment *seg, void *buf,

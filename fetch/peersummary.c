@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define LOOK_NS 3000000000ULL
+#define LOOK_SHARE 50 /* looking takes this part of the time, at most */
 #define FNV_BASIS 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
 /* Whoever reads JSON's numbers as floating point has it exactly. */
@@ -25,8 +26,8 @@ struct ql_peer_known {
 	struct ql_peers *peers;	       /* borrowed */
 	struct ql_peer_shared *shared; /* owned; has its own locks */
 
-	pthread_mutex_t lock; /* protects the two below */
-	uint64_t generation, looked_at;
+	pthread_mutex_t lock; /* protects the next line */
+	uint64_t generation, look_at; /* ns: before then it is not looked */
 
 	/* One builds, and others wait for it; order: build, lock. */
 	pthread_mutex_t build;	  /* protects the two below */
@@ -225,15 +226,26 @@ static uint64_t generation_of(struct ql_peers *peers)
 	return hash ? hash : 1;
 }
 
+/* Under the lock: not before least has passed; and later where it took long,
+ * since then. */
+static void look_later(struct ql_peer_known *k, uint64_t since, uint64_t least)
+{
+	uint64_t now = ql_now_ns(), took = (now - since) * LOOK_SHARE;
+	uint64_t at = now + (took > least ? took : least);
+
+	if (k->look_at < at)
+		k->look_at = at;
+}
+
 uint64_t ql_peers_generation(struct ql_peers *peers)
 {
 	struct ql_peer_known *k = peers->known;
 	uint64_t generation, now = ql_now_ns();
 
 	(void)pthread_mutex_lock(&k->lock);
-	if (k->generation == 0 || now - k->looked_at >= LOOK_NS) {
+	if (now >= k->look_at) {
 		k->generation = generation_of(peers);
-		k->looked_at = now;
+		look_later(k, now, LOOK_NS);
 	}
 	generation = k->generation;
 	(void)pthread_mutex_unlock(&k->lock);
@@ -335,13 +347,17 @@ int ql_peers_filter(struct ql_peers *peers, bool trusted, struct ql_buf *buf,
 		    struct ql_error *err)
 {
 	struct ql_peer_known *k = peers->known;
-	uint64_t generation = ql_peers_generation(peers);
+	uint64_t generation = ql_peers_generation(peers), since;
 	int r = 0;
 
 	(void)pthread_mutex_lock(&k->build);
 	if (k->generations[trusted] != generation) {
 		k->generations[trusted] = 0;
+		since = ql_now_ns();
 		r = filter_build(peers, trusted, &k->filters[trusted], err);
+		(void)pthread_mutex_lock(&k->lock);
+		look_later(k, since, 0);
+		(void)pthread_mutex_unlock(&k->lock);
 	}
 	if (r == 0) {
 		k->generations[trusted] = generation;

@@ -145,6 +145,7 @@ static int region_get(struct ql_relay *relay, const struct ql_peer_ask *ask,
 		free(r);
 		return -ENOMEM;
 	}
+	(void)pthread_cond_init(&r->news, &relay->monotonic);
 	r->blob = ask->digest;
 	r->size = ask->size;
 	r->index = index;
@@ -170,6 +171,7 @@ static void region_free(struct ql_relay *relay, struct ql_relay_region *r)
 	(void)pthread_mutex_unlock(&relay->lock);
 	ql_extents_release(&r->have);
 	ql_extents_release(&r->coming);
+	(void)pthread_cond_destroy(&r->news);
 	free(r);
 }
 
@@ -340,7 +342,8 @@ static int stream_wait(struct relay_stream *s, uint64_t *ret_to,
 		struct timespec ts = { (time_t)(until / 1000000000),
 				       (long)(until % 1000000000) };
 
-		(void)pthread_cond_timedwait(&relay->news, &relay->lock, &ts);
+		(void)pthread_cond_timedwait(&s->region->news, &relay->lock,
+					     &ts);
 	}
 	if (r == 0)
 		*ret_to = ql_extents_reach(&s->region->have, s->pos);
@@ -540,7 +543,6 @@ int ql_relay_new(struct ql_peers *peers, struct ql_relay **ret_relay,
 		.plain_http = peers->options.plain_http,
 		.config_dir = peers->options.config_dir,
 	};
-	pthread_condattr_t attr;
 	int r;
 
 	if (!relay)
@@ -550,10 +552,8 @@ int ql_relay_new(struct ql_peers *peers, struct ql_relay **ret_relay,
 	relay->last = &relay->jobs;
 	(void)pthread_mutex_init(&relay->lock, NULL);
 	(void)pthread_cond_init(&relay->work, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&relay->news, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	(void)pthread_condattr_init(&relay->monotonic);
+	(void)pthread_condattr_setclock(&relay->monotonic, CLOCK_MONOTONIC);
 	r = ql_fill_sources_new(&options, &relay->sources, err);
 	if (r == 0)
 		r = relay_file(relay, err);
@@ -569,7 +569,6 @@ void ql_relay_cancel(struct ql_relay *relay)
 	(void)pthread_mutex_lock(&relay->lock);
 	relay->stop = true;
 	(void)pthread_cond_broadcast(&relay->work);
-	(void)pthread_cond_broadcast(&relay->news);
 	(void)pthread_mutex_unlock(&relay->lock);
 	if (relay->sources)
 		ql_fill_sources_cancel(relay->sources);
@@ -598,7 +597,7 @@ void ql_relay_free(struct ql_relay *relay)
 	if (relay->fd >= 0)
 		(void)close(relay->fd);
 	(void)pthread_cond_destroy(&relay->work);
-	(void)pthread_cond_destroy(&relay->news);
+	(void)pthread_condattr_destroy(&relay->monotonic);
 	(void)pthread_mutex_destroy(&relay->lock);
 	free(relay);
 }

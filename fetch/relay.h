@@ -17,6 +17,7 @@ struct ql_relay_region {
 	uint64_t slot;
 	struct ql_extents have, coming; /* owned; places in the blob */
 	uint64_t taken;			/* of disk, and of relay->used */
+	pthread_cond_t news;		/* something came, or failed */
 	unsigned int users;		/* streams and jobs */
 	bool private;			/* credentials were shown for it */
 	bool gone;			/* out of the table: it goes at last */
@@ -39,13 +40,14 @@ struct ql_relay {
 
 	pthread_mutex_t lock; /* protects all below */
 	pthread_cond_t work;  /* there is a job */
-	pthread_cond_t news;  /* something came, or failed */
+	pthread_condattr_t monotonic;
 	struct ql_relay_region *buckets[QL_RELAY_BUCKETS];
 	struct ql_relay_region *oldest, *newest;
 	uint64_t used; /* bytes of disk */
 	uint64_t n_slots, *free_slots, n_free, cap_free;
 	struct ql_relay_job *jobs, **last;
 	unsigned int n_jobs;
+	uint64_t fetching; /* bytes of the jobs that are being done */
 	pthread_t threads[QL_RELAY_WORKERS];
 	unsigned int n_threads, idle;
 	bool stop;

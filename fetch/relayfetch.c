@@ -11,7 +11,14 @@
 #include <errno.h>
 #include <string.h>
 
-enum { PIECE = 64 << 10, STACK = 256 << 10 };
+enum {
+	PIECE = 64 << 10,
+	STACK = 256 << 10,
+	/* Bytes that are fetched at once, so that what was asked for first
+	 * comes first, and does not share the uplink with all that follows;
+	 * enough for a link of 1 Gbit/s and 20 ms. */
+	FETCHING_MAX = 3 << 20,
+};
 
 static int piece_put(struct ql_relay *relay, struct ql_relay_job *job,
 		     const void *data, size_t len, bool private,
@@ -32,7 +39,7 @@ static int piece_put(struct ql_relay *relay, struct ql_relay_job *job,
 	}
 	if (relay->stop)
 		ret = -ECANCELED;
-	(void)pthread_cond_broadcast(&relay->news);
+	(void)pthread_cond_broadcast(&r->news);
 	(void)pthread_mutex_unlock(&relay->lock);
 	return ret < 0 ? ql_error_errno(err, ret, "what passes") : 0;
 }
@@ -180,11 +187,26 @@ void ql_relay_job_end(struct ql_relay *relay, struct ql_relay_job *job,
 		r->error = error;
 		r->err = *err;
 	}
-	(void)pthread_cond_broadcast(&relay->news);
+	(void)pthread_cond_broadcast(&r->news);
 	(void)pthread_mutex_unlock(&relay->lock);
 	ql_relay_region_put(relay, r);
 	free(job->repository);
 	free(job);
+}
+
+/* Under the lock: the next one, which is being done now; or NULL: none, or not
+ * yet. */
+static struct ql_relay_job *job_take(struct ql_relay *relay)
+{
+	struct ql_relay_job *job = relay->jobs;
+
+	if (!job || relay->fetching >= FETCHING_MAX)
+		return NULL;
+	relay->jobs = job->next;
+	if (!relay->jobs)
+		relay->last = &relay->jobs;
+	relay->n_jobs--;
+	return job;
 }
 
 static void *relay_main(void *arg)
@@ -196,23 +218,27 @@ static void *relay_main(void *arg)
 	(void)pthread_mutex_lock(&relay->lock);
 	while (!relay->stop) {
 		struct ql_error err = QL_ERROR_INIT;
+		uint64_t bytes;
 		int r;
 
-		if (!(job = relay->jobs)) {
+		if (!(job = job_take(relay))) {
 			relay->idle++;
 			(void)pthread_cond_wait(&relay->work, &relay->lock);
 			relay->idle--;
 			continue;
 		}
-		relay->jobs = job->next;
-		if (!relay->jobs)
-			relay->last = &relay->jobs;
-		relay->n_jobs--;
+		bytes = job->to - job->from;
+		relay->fetching += bytes;
+		if (relay->jobs && relay->fetching < FETCHING_MAX)
+			(void)pthread_cond_signal(&relay->work);
 		(void)pthread_mutex_unlock(&relay->lock);
 		r = job_fetch(relay, job, buf, &err);
 		ql_relay_job_end(relay, job, r, &err);
 		ql_fill_sources_sweep(relay->sources, false);
 		(void)pthread_mutex_lock(&relay->lock);
+		relay->fetching -= bytes;
+		if (relay->jobs)
+			(void)pthread_cond_signal(&relay->work);
 	}
 	(void)pthread_mutex_unlock(&relay->lock);
 	return NULL;

@@ -45,5 +45,7 @@ size_t ql_ring_get(struct ql_ring *ring, char *buf, size_t len)
 	memcpy(buf + first, ring->data, n - first);
 	ring->pos = (ring->pos + n) % ring->size;
 	ring->len -= n;
+	if (ring->len == 0)
+		ring->pos = 0; /* so that little of the memory is touched */
 	return n;
 }

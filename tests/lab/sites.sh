@@ -43,7 +43,7 @@
 
 NODE_STORES=${NODE_STORES:-$TMP/nodes}
 PEERS=${PEERS:-1}
-NODE_MORE=
+NODE_MORE=${NODE_MORE:-}
 SITES_CORE=ql-core-$$ SITES_CORE_IP=10.79.0.1
 SITES_N=0 SITES_PER=0 SITES_LAN=400 SITES_LOG=sites-registry
 declare -A SITES_LINK=() SITES_CUT=() AGENTS=()
@@ -357,7 +357,7 @@ node_end()
 	local pid=${AGENTS[$1.$2]:-}
 	[ -z "$pid" ] || lab_end "$pid"
 	AGENTS[$1.$2]=
-	rm -f "$TMP/agent.$1.$2.log"
+	mv -f "$TMP/agent.$1.$2.log" "$TMP/agent.$1.$2.before.log" 2>/dev/null
 }
 
 node_wipe()
