@@ -243,14 +243,11 @@ static void candidate_weigh(struct ql_peers *peers,
 		return;
 	o.plain = c->bytes;
 	o.packed = packed_share(run, c->bytes);
+	ql_peers_blobs_measured(peers, !c->near, &o.registry_wait,
+				&o.registry_rate);
 	(void)pthread_mutex_lock(&peers->lock);
 	o.rtt = c->peer->rtt;
 	o.rate = c->peer->rate;
-	/* Of one stream, or of all that have a share of the uplink. */
-	o.registry_rate = peers->registry_rate;
-	if (o.registry_rate > 0 && o.registry_rate < peers->registry_flow.rate)
-		o.registry_rate = peers->registry_flow.rate;
-	o.registry_wait = peers->registry_wait;
 	(void)pthread_mutex_unlock(&peers->lock);
 	c->cost = ql_peer_cost(o.rtt, o.rate, c->bytes);
 	c->saved = ql_fill_peer_saves(&o);

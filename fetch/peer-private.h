@@ -155,6 +155,11 @@ bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
 void ql_peers_registry_came(struct ql_peers *peers, uint64_t bytes);
 void ql_peers_registry_measured(struct ql_peers *peers, uint64_t wait,
 				uint64_t bytes, uint64_t ns);
+/* How blobs come: ns until the first byte, and bytes a second: of one stream of
+ * the registry, or of all that have a share of the uplink; with the site's, of
+ * all that this node has by way of others of its site too.  0: not known. */
+void ql_peers_blobs_measured(struct ql_peers *peers, bool of_site,
+			     uint64_t *ret_wait, uint64_t *ret_rate);
 /* So long a silence of a peer is too long: max(4 smoothed waits of it or of the
  * registry, which it may itself wait for; 300 ms). */
 uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer);

@@ -17,6 +17,7 @@
 #define PATIENCE_MOST (10 * NS)
 #define WAIT_UNKNOWN (500 * NS / 1000)
 #define FLOW_WINDOW (250 * NS / 1000)
+#define FLOW_KNOWN (10 * NS) /* that long it is believed */
 #define STALLED_MOST (15 * NS)
 enum {
 	MEASURED_LEAST = 32768, /* bytes that say something of a rate */
@@ -97,29 +98,60 @@ bool ql_peer_is_slower(uint64_t rate, uint64_t others, uint64_t registry)
 }
 
 /* Under the lock: bytes a second of all that came of it lately. */
-static uint64_t flowing(const struct ql_peer *p, uint64_t now, uint64_t lately)
+static uint64_t flowing(const struct ql_peer_flow *flow, uint64_t now,
+			uint64_t lately)
 {
-	return now - p->flow.at > lately ? 0 : p->flow.rate;
+	return now - flow->at > lately ? 0 : flow->rate;
+}
+
+/* Under the lock: the same of the peers of a site, but for one (or NULL), all
+ * together; *n: of how many something came. */
+static uint64_t site_flowing(const struct ql_peers *peers, const char *site,
+			     const struct ql_peer *but, uint64_t now,
+			     uint64_t lately, uint64_t *n)
+{
+	uint64_t sum = 0, flow;
+
+	*n = 0;
+	for (const struct ql_peer *p = peers->list; p; p = p->next) {
+		flow = flowing(&p->flow, now, lately);
+		if (p == but || flow == 0 || strcmp(p->site, site) != 0)
+			continue;
+		sum += flow;
+		(*n)++;
+	}
+	return sum;
 }
 
 bool ql_peer_lags(struct ql_peers *peers, struct ql_peer *peer, uint64_t rate)
 {
-	uint64_t now = ql_now_ns(), others = 0, n = 0, flow;
+	uint64_t now = ql_now_ns(), others, n, flow;
 	bool lags;
 
 	(void)pthread_mutex_lock(&peers->lock);
-	for (const struct ql_peer *p = peers->list; p; p = p->next) {
-		flow = flowing(p, now, NS);
-		if (p == peer || flow == 0 || strcmp(p->site, peer->site) != 0)
-			continue;
-		others += flow;
-		n++;
-	}
-	flow = flowing(peer, now, FLOW_WINDOW);
+	others = site_flowing(peers, peer->site, peer, now, NS, &n);
+	flow = flowing(&peer->flow, now, FLOW_WINDOW);
 	lags = ql_peer_is_slower(rate > flow ? rate : flow,
 				 n > 0 ? others / n : 0, peers->registry_rate);
 	(void)pthread_mutex_unlock(&peers->lock);
 	return lags;
+}
+
+void ql_peers_blobs_measured(struct ql_peers *peers, bool of_site,
+			     uint64_t *ret_wait, uint64_t *ret_rate)
+{
+	uint64_t now = ql_now_ns(), n, flow;
+
+	(void)pthread_mutex_lock(&peers->lock);
+	flow = flowing(&peers->registry_flow, now, FLOW_KNOWN);
+	if (of_site)
+		flow += site_flowing(peers, peers->site, NULL, now, FLOW_KNOWN,
+				     &n);
+	*ret_wait = peers->registry_wait;
+	*ret_rate = peers->registry_rate;
+	if (*ret_rate > 0 && *ret_rate < flow)
+		*ret_rate = flow;
+	(void)pthread_mutex_unlock(&peers->lock);
 }
 
 bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,

@@ -23,7 +23,9 @@
 #include <string.h>
 
 enum {
-	AHEAD = 4,
+	/* More would wait where the nodes of a site share a slow uplink, until
+	 * whoever waits for it gives up and asks others. */
+	AHEAD = 2,
 	RING = 3,	 /* that are tried before the registry */
 	SLICE_MS = 100,	 /* how soon it is seen that a read is to stop */
 	WINDOW_MS = 250, /* over which a peer's rate is looked at */
