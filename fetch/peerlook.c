@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which objects a peer has, by its filter, which is asked for when its summary
- * is of another generation.  One that cannot be had, or is malformed, leaves
- * the last one in place: what it says wrongly costs a request.
+ * is of another generation; of another site's peer, not as often.  One that
+ * cannot be had, or is malformed, leaves the last one in place: what it says
+ * wrongly costs a request.
  */
 #include "fetch/peer-private.h"
 #include "fetch/peerfilter.h"
 
 #include <inttypes.h>
+#include <string.h>
+
+/* Another site's takes of the uplink: while an image comes there, it would be
+ * another one each time. */
+#define FAR_NS 30000000000ULL
 
 struct ql_peer_filter {
 	atomic_uint refs;
 	struct ql_filter filter; /* owned; not changed any more */
 	uint64_t generation;
+	uint64_t at; /* ns: when it came */
 };
 
 void ql_peer_filter_free(struct ql_peer_filter *filter)
@@ -71,14 +78,17 @@ void ql_peer_filter_update(struct ql_peers *peers, struct ql_peer *peer)
 {
 	struct ql_error err = QL_ERROR_INIT;
 	struct ql_peer_filter *filter = NULL, *old;
-	uint64_t generation;
-	bool same;
+	uint64_t generation, now = ql_now_ns();
+	bool keep = false;
 
 	(void)pthread_mutex_lock(&peers->lock);
 	generation = peer->generation;
-	same = peer->filter && peer->filter->generation == generation;
+	if (peer->filter)
+		keep = peer->filter->generation == generation ||
+		       (strcmp(peer->site, peers->site) != 0 &&
+			now - peer->filter->at < FAR_NS);
 	(void)pthread_mutex_unlock(&peers->lock);
-	if (same)
+	if (keep)
 		return;
 	if (filter_fetch(peers, peer, &filter, &err) < 0) {
 		ql_debug("msg=\"no filter\" peer=%s text=\"%s\"", peer->address,
@@ -86,6 +96,7 @@ void ql_peer_filter_update(struct ql_peers *peers, struct ql_peer *peer)
 		return;
 	}
 	filter->generation = generation;
+	filter->at = now;
 	ql_debug("msg=\"a filter\" peer=%s objects=%" PRIu64, peer->address,
 		 filter->filter.n_digests);
 	(void)pthread_mutex_lock(&peers->lock);

@@ -103,9 +103,9 @@ static void probe_bad(struct ql_peers *peers, struct ql_peer *p,
 		 err->text);
 }
 
-/* *ret_new: it may have other objects than it had. */
+/* *ret_other: it is not this node itself. */
 static int probe_end(struct ql_peers *peers, struct ql_peer *p,
-		     struct ql_peer_call *call, bool *ret_new,
+		     struct ql_peer_call *call, bool *ret_other,
 		     struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_PEER_SUMMARY_MAX);
@@ -127,7 +127,7 @@ static int probe_end(struct ql_peers *peers, struct ql_peer *p,
 	if (r == 0)
 		probe_good(p, rs.took);
 	self = p->state == QL_PEER_SELF;
-	*ret_new = summary && !self;
+	*ret_other = !self;
 	(void)pthread_mutex_unlock(&peers->lock);
 	if (summary || came)
 		ql_debug("msg=\"a peer\" peer=%s self=%d", p->address, self);
@@ -168,7 +168,7 @@ static int probe_begin(struct ql_peers *peers, struct ql_peer *p,
 static void probes_run(struct ql_peers *peers, struct ql_peer **list, size_t n)
 {
 	struct ql_peer_call *calls[PROBES] = { NULL };
-	bool is_new[PROBES] = { false };
+	bool is_other[PROBES] = { false };
 
 	for (size_t i = 0; i < n; i++) {
 		struct ql_error err = QL_ERROR_INIT;
@@ -180,11 +180,11 @@ static void probes_run(struct ql_peers *peers, struct ql_peer **list, size_t n)
 		struct ql_error err = QL_ERROR_INIT;
 
 		if (calls[i] &&
-		    probe_end(peers, list[i], calls[i], &is_new[i], &err) < 0)
+		    probe_end(peers, list[i], calls[i], &is_other[i], &err) < 0)
 			probe_bad(peers, list[i], &err);
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (is_new[i])
+		if (is_other[i])
 			ql_peer_filter_update(peers, list[i]);
 		ql_peer_unref(list[i]);
 	}
