@@ -168,11 +168,14 @@ static int start_sources(struct ql_store *store, const char *repository,
 				   repository, err);
 }
 
+/* *ret_again: other nodes gave something that was wrong, and are not asked for
+ * it again. */
 static int start_pull(struct ql_store *store, struct ql_source *src,
 		      const struct ql_ref *ref,
 		      const struct ql_pull_options *options,
 		      struct ql_resolved *resolved, struct ql_spool **ret_spool,
-		      struct ql_pull_result *result, struct ql_error *err)
+		      struct ql_pull_result *result, bool *ret_again,
+		      struct ql_error *err)
 {
 	_cleanup_(ql_spool_freep) struct ql_spool *spool = NULL;
 	_cleanup_start_ struct ql_start start = { 0 };
@@ -209,10 +212,9 @@ static int start_pull(struct ql_store *store, struct ql_source *src,
 				  err);
 	if (r == 0)
 		r = start_record(store, src, ref, &start, resolved, err);
-	/* The image does without; who gave it is not asked for the layers. */
 	if (r < 0 && options->peers && ql_status_is_content(r))
-		(void)ql_peers_doubt(options->peers, &d.digest, 0,
-				     sref.head_size);
+		*ret_again = ql_peers_doubt(options->peers, &d.digest, 0,
+					    sref.head_size);
 	if (r < 0)
 		return r;
 	result->bytes_fetched += ql_spool_received(spool);
@@ -235,9 +237,13 @@ int ql_start_pull(struct ql_store *store, struct ql_source *src,
 		  struct ql_pull_result *result, struct ql_error *err)
 {
 	struct ql_error why = QL_ERROR_INIT;
+	bool again = false;
 	int r = start_pull(store, src, ref, options, resolved, ret_spool,
-			   result, &why);
+			   result, &again, &why);
 
+	if (again)
+		r = start_pull(store, src, ref, options, resolved, ret_spool,
+			       result, &again, &why);
 	if (r == 0)
 		return 0;
 	if (is_final(r))
