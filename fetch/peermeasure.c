@@ -21,7 +21,7 @@
 #define STALLED_MOST (15 * NS)
 enum {
 	MEASURED_LEAST = 32768, /* bytes that say something of a rate */
-	SLOWER = 4,		/* times slower is too slow */
+	SLOWER = 2,		/* times slower is too slow */
 	/* Bytes a second; less is too slow where nothing is known of the
 	 * registry, which is asked then. */
 	RATE_LEAST = 32 << 10,
