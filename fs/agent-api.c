@@ -544,13 +544,9 @@ static unsigned int status_of(int code)
 void ql_api_fail(unsigned int status, int code, const char *text,
 		 struct ql_api_response *ret_rs)
 {
-	const char *name = strerrorname_np(-code);
-
 	*ret_rs = (struct ql_api_response){
 		.status = status,
-		.body = json_pack("{s:{s:s, s:o}}", "error", "code",
-				  name ? name : "EIO", "message",
-				  ql_json_text(*text ? text : strerror(-code))),
+		.body = ql_json_error(code, text),
 	};
 }
 

@@ -274,7 +274,7 @@ int ql_agent_key_set(size_t key_index, const char *value,
 {
 	const struct key *key = &keys[key_index];
 	void *at = (char *)config + key->offset;
-	struct ql_peer_net net;
+	struct ql_net net;
 
 	switch (key->type) {
 	case TYPE_PATH:
@@ -286,17 +286,15 @@ int ql_agent_key_set(size_t key_index, const char *value,
 	case TYPE_WORD:
 		return is_word(value) ? set_string(at, value) : -EINVAL;
 	case TYPE_LISTEN:
-		return set_or_refuse(ql_peer_listen_check(value), at, value);
+		return set_or_refuse(ql_net_listen_check(value), at, value);
 	case TYPE_SHARE:
 		return set_share(value, at);
 	case TYPE_HOSTS:
-		return ql_peer_hostport_check(value) < 0
-			       ? -EINVAL
-			       : add_string(at, value);
+		return ql_net_hostport_check(value) < 0 ? -EINVAL
+							: add_string(at, value);
 	case TYPE_NETS:
-		return ql_peer_net_parse(value, &net) < 0
-			       ? -EINVAL
-			       : add_string(at, value);
+		return ql_net_parse(value, &net) < 0 ? -EINVAL
+						     : add_string(at, value);
 	case TYPE_LEVEL:
 		return ql_log_level_parse(value, at);
 	case TYPE_BOOL:

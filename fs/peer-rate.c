@@ -26,7 +26,7 @@ struct bucket {
 
 struct ql_peer_rate {
 	struct ql_peer_rate *next;
-	struct ql_peer_address address;
+	struct ql_net_address address;
 	struct bucket bucket;
 	unsigned int refs;
 };
@@ -103,7 +103,7 @@ static void rates_sweep(struct ql_peer_rates *rates, uint64_t now)
 }
 
 static struct ql_peer_rate *rate_find(const struct ql_peer_rates *rates,
-				      const struct ql_peer_address *address)
+				      const struct ql_net_address *address)
 {
 	struct ql_peer_rate *rate = rates->list;
 
@@ -113,7 +113,7 @@ static struct ql_peer_rate *rate_find(const struct ql_peer_rates *rates,
 }
 
 static struct ql_peer_rate *rate_new(struct ql_peer_rates *rates,
-				     const struct ql_peer_address *address)
+				     const struct ql_net_address *address)
 {
 	struct ql_peer_rate *rate;
 
@@ -130,7 +130,7 @@ static struct ql_peer_rate *rate_new(struct ql_peer_rates *rates,
 }
 
 struct ql_peer_rate *ql_peer_rate_get(struct ql_peer_rates *rates,
-				      const struct ql_peer_address *address)
+				      const struct ql_net_address *address)
 {
 	struct ql_peer_rate *rate;
 

@@ -31,15 +31,11 @@ void ql_peer_reply_release(struct ql_peer_reply *reply)
 void ql_peer_reply_fail(struct ql_peer_reply *reply, unsigned int status,
 			int code, const char *text)
 {
-	const char *name = strerrorname_np(-code);
-
 	ql_peer_reply_release(reply);
 	reply->status = status;
 	reply->retry = status == 503;
 	reply->type = "application/json";
-	reply->json = json_pack("{s:{s:s, s:o}}", "error", "code",
-				name ? name : "EIO", "message",
-				ql_json_text(*text ? text : strerror(-code)));
+	reply->json = ql_json_error(code, text);
 }
 
 static void fail(struct ql_peer_reply *reply, int code,

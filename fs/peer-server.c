@@ -40,7 +40,7 @@ struct ql_peer_server {
 	struct MHD_Daemon *mhd;		    /* owned */
 	struct ql_peer_rates *rates;	    /* owned */
 	struct ql_tls_server *tls;	    /* owned; NULL: there is none */
-	struct ql_peer_net *allow;	    /* owned */
+	struct ql_net *allow;		    /* owned */
 	size_t n_allow;
 	int fd;		       /* owned; listens */
 	atomic_uint manifests; /* that are being sent to us */
@@ -109,13 +109,13 @@ static void clock_go_on(struct MHD_Connection *connection)
 /* ---- who asks ---- */
 
 static int address_of(struct MHD_Connection *connection,
-		      struct ql_peer_address *ret)
+		      struct ql_net_address *ret)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
 		connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 
 	return info && info->client_addr
-		       ? ql_peer_address_of(info->client_addr, ret)
+		       ? ql_net_address_of(info->client_addr, ret)
 		       : -EAFNOSUPPORT;
 }
 
@@ -133,10 +133,10 @@ static bool is_trusted(const struct ql_peer_server *server,
 }
 
 static bool is_allowed(const struct ql_peer_server *server,
-		       const struct ql_peer_address *address)
+		       const struct ql_net_address *address)
 {
 	for (size_t i = 0; i < server->n_allow; i++)
-		if (ql_peer_net_has(&server->allow[i], address))
+		if (ql_net_has(&server->allow[i], address))
 			return true;
 	return false;
 }
@@ -146,13 +146,13 @@ static bool is_allowed(const struct ql_peer_server *server,
 static bool may_ask(const struct ql_peer_server *server,
 		    struct MHD_Connection *connection, bool deploys)
 {
-	struct ql_peer_address address;
+	struct ql_net_address address;
 
 	if (server->tls)
 		return is_trusted(server, connection);
 	if (address_of(connection, &address) < 0)
 		return false;
-	return (!deploys && ql_peer_address_is_loopback(&address)) ||
+	return (!deploys && ql_net_is_loopback(&address)) ||
 	       is_allowed(server, &address);
 }
 
@@ -247,7 +247,7 @@ static struct MHD_Response *response_read(struct ql_peer_server *server,
 {
 	struct sending *s = calloc(1, sizeof(*s));
 	struct MHD_Response *response;
-	struct ql_peer_address address;
+	struct ql_net_address address;
 
 	if (!s)
 		return NULL;
@@ -585,8 +585,8 @@ static int allow_parse(struct ql_peer_server *server,
 	if (!server->allow)
 		return ql_error_nomem(err);
 	for (size_t i = 0; i < list->n; i++)
-		if (ql_peer_net_parse(list->items[i],
-				      &server->allow[server->n_allow]) == 0)
+		if (ql_net_parse(list->items[i],
+				 &server->allow[server->n_allow]) == 0)
 			server->n_allow++;
 	return 0;
 }
@@ -605,7 +605,7 @@ static int server_fill(struct ql_peer_server *server,
 		r = ql_tls_server_new(config->peers.ca, config->peers.cert,
 				      config->peers.key, &server->tls, err);
 	return r < 0 ? r
-		     : ql_peer_listen(config->peers.listen, &server->fd, err);
+		     : ql_net_listen(config->peers.listen, &server->fd, err);
 }
 
 void ql_peer_server_deployments(struct ql_peer_server *server,

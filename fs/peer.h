@@ -7,35 +7,7 @@
 #ifndef QL_PEER_H
 #define QL_PEER_H
 
-#include <netinet/in.h>
-
 #include "fs/agent.h"
-
-/* ---- peer-address.c: who asks ---- */
-
-struct ql_peer_address {
-	uint8_t bytes[16]; /* IPv6; of IPv4 the mapped one, ::ffff:a.b.c.d */
-};
-struct ql_peer_net {
-	struct ql_peer_address first;
-	unsigned int bits; /* of first that count */
-};
-/* "10.1.2.3", "10.0.0.0/8", "fd00::/8".  -EINVAL, also where bits are set that
- * do not count. */
-int ql_peer_net_parse(const char *text, struct ql_peer_net *ret_net);
-bool ql_peer_net_has(const struct ql_peer_net *net,
-		     const struct ql_peer_address *address);
-/* -EAFNOSUPPORT: neither IPv4 nor IPv6. */
-int ql_peer_address_of(const struct sockaddr *sa,
-		       struct ql_peer_address *ret_address);
-bool ql_peer_address_is_loopback(const struct ql_peer_address *address);
-/* "HOST:PORT": a name, an IPv4 address, or an IPv6 address in brackets.  0 or
- * -EINVAL. */
-int ql_peer_hostport_check(const char *text);
-/* The same with an address alone. */
-int ql_peer_listen_check(const char *text);
-/* A socket that listens there. */
-int ql_peer_listen(const char *text, int *ret_fd, struct ql_error *err);
 
 /* ---- peer-range.c: RFC 9110 section 14 ---- */
 
@@ -69,7 +41,7 @@ bool ql_peer_rates_limit(const struct ql_peer_rates *rates);
 /* For whoever has an address; what it has used up stays so for a while when it
  * is put back.  NULL: there are too many; then the total alone holds. */
 struct ql_peer_rate *ql_peer_rate_get(struct ql_peer_rates *rates,
-				      const struct ql_peer_address *address);
+				      const struct ql_net_address *address);
 void ql_peer_rate_put(struct ql_peer_rates *rates, struct ql_peer_rate *rate);
 /* So many bytes are to be sent: ns to wait before that. */
 uint64_t ql_peer_rate_take(struct ql_peer_rates *rates,

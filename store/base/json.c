@@ -137,3 +137,12 @@ json_t *ql_json_text(const char *text)
 {
 	return text ? ql_json_bytes(text, strlen(text)) : json_null();
 }
+
+json_t *ql_json_error(int code, const char *text)
+{
+	const char *name = strerrorname_np(-code);
+
+	return json_pack("{s:{s:s, s:o}}", "error", "code", name ? name : "EIO",
+			 "message",
+			 ql_json_text(*text ? text : strerror(-code)));
+}

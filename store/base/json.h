@@ -41,6 +41,9 @@ json_t *ql_json_digest(const struct ql_digest *digest);
  * UTF-8, those above 0x7f as \ooo.  NULL: out of memory. */
 json_t *ql_json_bytes(const char *bytes, size_t len);
 json_t *ql_json_text(const char *text); /* the same; NULL is null */
+/* What our servers answer when they refuse: {"error": {"code": "ENOENT",
+ * "message": "…"}} of a negative errno; text "": what strerror says. */
+json_t *ql_json_error(int code, const char *text);
 
 static inline void ql_json_decrefp(json_t **p)
 {

@@ -127,8 +127,14 @@ int ql_units_duration(const char *text, uint64_t *ret_ns)
 int ql_units_link(const char *text, uint64_t *ret_bytes_per_second)
 {
 	static const struct unit units[] = {
-		{ "bit/s", 1 },	       { "kbit/s", 1000 },
-		{ "Mbit/s", 1000000 }, { "Gbit/s", 1000000000 },
+		{ "bit/s", 1 },
+		{ "bit", 1 },
+		{ "kbit/s", 1000 },
+		{ "kbit", 1000 },
+		{ "Mbit/s", 1000000 },
+		{ "Mbit", 1000000 },
+		{ "Gbit/s", 1000000000 },
+		{ "Gbit", 1000000000 },
 		{ NULL, 0 },
 	};
 	uint64_t bits;

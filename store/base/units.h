@@ -10,7 +10,7 @@
 int ql_units_bytes(const char *text, uint64_t *ret_bytes);
 /* The same, and "/s" behind it; "unlimited" is UINT64_MAX. */
 int ql_units_rate(const char *text, uint64_t *ret_bytes_per_second);
-/* "100Mbit/s", powers of 1000; into bytes a second. */
+/* "100Mbit/s" or "100Mbit", powers of 1000; into bytes a second. */
 int ql_units_link(const char *text, uint64_t *ret_bytes_per_second);
 /* "250ms", "30s", "5m", "2h", "7d"; a number alone is seconds.  Into ns. */
 int ql_units_duration(const char *text, uint64_t *ret_ns);

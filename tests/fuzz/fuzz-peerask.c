@@ -27,7 +27,7 @@ static void head(char *const lines[4])
 	struct ql_peer_query query = { .method = "GET", .path = lines[0] };
 	struct ql_peer_reply reply;
 	struct ql_peer_range range;
-	struct ql_peer_net net;
+	struct ql_net net;
 
 	ql_peer_reply_init(&reply);
 	if (!ql_peer_route_find(&query, &reply) && reply.status < 400)
@@ -37,11 +37,10 @@ static void head(char *const lines[4])
 	if (range.kind == QL_PEER_RANGE_FROM && range.len == 0)
 		abort();
 	(void)ql_peer_etag_matches(lines[2], "\"a\"");
-	if (ql_peer_net_parse(lines[3], &net) == 0 &&
-	    !ql_peer_net_has(&net, &net.first))
+	if (ql_net_parse(lines[3], &net) == 0 && !ql_net_has(&net, &net.first))
 		abort();
-	(void)ql_peer_hostport_check(lines[3]);
-	(void)ql_peer_listen_check(lines[3]);
+	(void)ql_net_hostport_check(lines[3]);
+	(void)ql_net_listen_check(lines[3]);
 }
 
 static int batch_read(struct ql_peer_batch *batch, const char *text, size_t len,

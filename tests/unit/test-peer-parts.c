@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fs/peer-range.c, peer-address.c, peer-rate.c, peer-batch.c: what other nodes
- * ask for, who they are, and how fast they are answered, without any node.
+ * fs/peer-range.c, peer-rate.c, peer-batch.c, store/base/net.c: what other
+ * nodes ask for, who they are, and how fast they are answered, without any
+ * node.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -97,17 +98,17 @@ static void tags_are_compared(void **state)
 
 /* ---- addresses ---- */
 
-static struct ql_peer_address address(const char *text)
+static struct ql_net_address address(const char *text)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET };
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
-	struct ql_peer_address a = { { 0 } };
+	struct ql_net_address a = { { 0 } };
 
 	if (inet_pton(AF_INET, text, &v4.sin_addr) == 1)
-		assert_int_equal(ql_peer_address_of((struct sockaddr *)&v4, &a),
+		assert_int_equal(ql_net_address_of((struct sockaddr *)&v4, &a),
 				 0);
 	else if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1)
-		assert_int_equal(ql_peer_address_of((struct sockaddr *)&v6, &a),
+		assert_int_equal(ql_net_address_of((struct sockaddr *)&v6, &a),
 				 0);
 	else
 		fail_msg("%s", text);
@@ -116,12 +117,12 @@ static struct ql_peer_address address(const char *text)
 
 static bool in_net(const char *net_text, const char *text)
 {
-	struct ql_peer_address a = address(text);
-	struct ql_peer_net net;
+	struct ql_net_address a = address(text);
+	struct ql_net net;
 
-	if (ql_peer_net_parse(net_text, &net) < 0)
+	if (ql_net_parse(net_text, &net) < 0)
 		fail_msg("%s", net_text);
-	return ql_peer_net_has(&net, &a);
+	return ql_net_has(&net, &a);
 }
 
 static void who_is_of_a_network(void **state)
@@ -154,14 +155,14 @@ static void who_is_this_machine(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++) {
-		struct ql_peer_address a = address(near[i]);
+		struct ql_net_address a = address(near[i]);
 
-		assert_true(ql_peer_address_is_loopback(&a));
+		assert_true(ql_net_is_loopback(&a));
 	}
 	for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
-		struct ql_peer_address a = address(far[i]);
+		struct ql_net_address a = address(far[i]);
 
-		assert_false(ql_peer_address_is_loopback(&a));
+		assert_false(ql_net_is_loopback(&a));
 	}
 }
 
@@ -206,7 +207,7 @@ static uint64_t sent_in(struct ql_peer_rates *rates, struct ql_peer_rate *rate,
 static void each_has_its_rate(void **state)
 {
 	struct ql_peer_rates *rates = rates_of(UINT64_MAX, 1000000);
-	struct ql_peer_address a = address("10.0.0.1"), b = address("10.0.0.2");
+	struct ql_net_address a = address("10.0.0.1"), b = address("10.0.0.2");
 	struct ql_peer_rate *ra = ql_peer_rate_get(rates, &a);
 	struct ql_peer_rate *rb = ql_peer_rate_get(rates, &b);
 	uint64_t sent;
@@ -234,7 +235,7 @@ static void each_has_its_rate(void **state)
 static void all_have_a_rate_together(void **state)
 {
 	struct ql_peer_rates *rates = rates_of(1000000, UINT64_MAX);
-	struct ql_peer_address a = address("10.0.0.1"), b = address("10.0.0.2");
+	struct ql_net_address a = address("10.0.0.1"), b = address("10.0.0.2");
 	struct ql_peer_rate *ra = ql_peer_rate_get(rates, &a);
 	struct ql_peer_rate *rb = ql_peer_rate_get(rates, &b);
 	uint64_t wait = 0;
@@ -260,7 +261,7 @@ static void all_have_a_rate_together(void **state)
 static void addresses_have_a_limit(void **state)
 {
 	struct ql_peer_rates *rates = rates_of(UINT64_MAX, 1000);
-	struct ql_peer_address a = address("10.0.0.1");
+	struct ql_net_address a = address("10.0.0.1");
 	struct ql_peer_rate *rate;
 	int n = 0;
 

@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Addresses of other nodes: who may ask, and where this one listens.  An IPv4
- * address is kept as the IPv6 address that stands for it (RFC 4291 section
- * 2.5.5.2): a socket of both kinds tells them so.
- */
-#include "fs/peer.h"
+/* An IPv4 address is kept as the IPv6 address that stands for it (RFC 4291
+ * section 2.5.5.2): a socket of both kinds tells them so. */
+#include "store/base/net.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <inttypes.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "store/base/cleanup.h"
+#include "store/base/error.h"
 
 enum { V4 = 12, V4_BITS = 8 * V4, BITS = 128, BACKLOG = 256, PORT_MAX = 65535 };
 
 static const uint8_t mapped[V4] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 
-static void address_v4(const void *v4, struct ql_peer_address *ret)
+static void address_v4(const void *v4, struct ql_net_address *ret)
 {
 	memcpy(ret->bytes, mapped, V4);
 	memcpy(ret->bytes + V4, v4, 4);
 }
 
-int ql_peer_address_of(const struct sockaddr *sa, struct ql_peer_address *ret)
+int ql_net_address_of(const struct sockaddr *sa, struct ql_net_address *ret)
 {
 	if (sa->sa_family == AF_INET) {
 		struct sockaddr_in in;
@@ -58,7 +58,7 @@ static int number(const char *text, unsigned int max, unsigned int *ret)
 }
 
 /* *ret_v4: it is an IPv4 address. */
-static int address_parse(const char *text, struct ql_peer_address *ret,
+static int address_parse(const char *text, struct ql_net_address *ret,
 			 bool *ret_v4)
 {
 	struct in_addr v4;
@@ -71,14 +71,14 @@ static int address_parse(const char *text, struct ql_peer_address *ret,
 	return 0;
 }
 
-static bool bit(const struct ql_peer_address *a, unsigned int i)
+static bool bit(const struct ql_net_address *a, unsigned int i)
 {
 	return a->bytes[i / 8] >> (7 - i % 8) & 1;
 }
 
-int ql_peer_net_parse(const char *text, struct ql_peer_net *ret_net)
+int ql_net_parse(const char *text, struct ql_net *ret_net)
 {
-	struct ql_peer_net net = { .bits = BITS };
+	struct ql_net net = { .bits = BITS };
 	const char *slash = strchr(text, '/');
 	size_t len = slash ? (size_t)(slash - text) : strlen(text);
 	char address[INET6_ADDRSTRLEN];
@@ -103,8 +103,7 @@ int ql_peer_net_parse(const char *text, struct ql_peer_net *ret_net)
 	return 0;
 }
 
-bool ql_peer_net_has(const struct ql_peer_net *net,
-		     const struct ql_peer_address *address)
+bool ql_net_has(const struct ql_net *net, const struct ql_net_address *address)
 {
 	for (unsigned int i = 0; i < net->bits; i++)
 		if (bit(&net->first, i) != bit(address, i))
@@ -112,23 +111,22 @@ bool ql_peer_net_has(const struct ql_peer_net *net,
 	return true;
 }
 
-bool ql_peer_address_is_loopback(const struct ql_peer_address *address)
+bool ql_net_is_loopback(const struct ql_net_address *address)
 {
-	static const struct ql_peer_net nets[] = {
+	static const struct ql_net nets[] = {
 		{ { { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 } },
 		  V4_BITS + 8 },
 		{ { { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 } },
 		  BITS },
 	};
 
-	return ql_peer_net_has(&nets[0], address) ||
-	       ql_peer_net_has(&nets[1], address);
+	return ql_net_has(&nets[0], address) || ql_net_has(&nets[1], address);
 }
 
 /* ---- hosts and ports ---- */
 
 /* Splits "HOST:PORT"; *ret_brackets: HOST stood in brackets. */
-static int split(const char *text, char host[QL_PEER_NAME_MAX + 1],
+static int split(const char *text, char host[QL_NET_HOST_MAX + 1],
 		 unsigned int *ret_port, bool *ret_brackets)
 {
 	const char *colon = strrchr(text, ':');
@@ -141,20 +139,20 @@ static int split(const char *text, char host[QL_PEER_NAME_MAX + 1],
 		text++;
 		len -= 2;
 	}
-	if (len > QL_PEER_NAME_MAX)
+	if (len > QL_NET_HOST_MAX)
 		return -EINVAL;
 	memcpy(host, text, len);
 	host[len] = 0;
 	return 0;
 }
 
-int ql_peer_hostport_check(const char *text)
+int ql_net_hostport_check(const char *text)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
 				      "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				      "0123456789.-_";
-	char host[QL_PEER_NAME_MAX + 1];
-	struct ql_peer_address address;
+	char host[QL_NET_HOST_MAX + 1];
+	struct ql_net_address address;
 	unsigned int port;
 	bool brackets, v4;
 
@@ -171,7 +169,7 @@ static int listen_parse(const char *text, struct sockaddr_storage *ret_sa,
 {
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
 	struct sockaddr_in v4 = { .sin_family = AF_INET };
-	char host[QL_PEER_NAME_MAX + 1];
+	char host[QL_NET_HOST_MAX + 1];
 	unsigned int port;
 	bool brackets;
 
@@ -192,7 +190,7 @@ static int listen_parse(const char *text, struct sockaddr_storage *ret_sa,
 	return -EINVAL;
 }
 
-int ql_peer_listen_check(const char *text)
+int ql_net_listen_check(const char *text)
 {
 	struct sockaddr_storage sa = { 0 };
 	socklen_t len;
@@ -200,7 +198,7 @@ int ql_peer_listen_check(const char *text)
 	return listen_parse(text, &sa, &len);
 }
 
-int ql_peer_listen(const char *text, int *ret_fd, struct ql_error *err)
+int ql_net_listen(const char *text, int *ret_fd, struct ql_error *err)
 {
 	struct sockaddr_storage sa = { 0 };
 	_cleanup_close_ int fd = -1;
@@ -216,7 +214,7 @@ int ql_peer_listen(const char *text, int *ret_fd, struct ql_error *err)
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(fd, (const struct sockaddr *)&sa, len) < 0 ||
 	    listen(fd, BACKLOG) < 0)
-		return ql_error_errno(err, -errno, "serve peers at %s", text);
+		return ql_error_errno(err, -errno, "listen at %s", text);
 	*ret_fd = ql_take_fd(&fd);
 	return 0;
 }
