@@ -44,6 +44,11 @@ void ql_remote_free(struct ql_remote *remote)
 	free(remote);
 }
 
+void ql_remote_cancel(struct ql_remote *remote)
+{
+	ql_http_abort(remote->http);
+}
+
 /* {"error": {"message": "…"}}, or not even that. */
 static int refused(const char *address, long status, const char *data,
 		   size_t len, struct ql_error *err)

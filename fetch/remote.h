@@ -18,6 +18,9 @@ int ql_remote_new(const struct ql_remote_options *options,
 void ql_remote_free(struct ql_remote *remote); /* NULL is fine */
 QL_DEFINE_CLEANUP(struct ql_remote *, ql_remote_free)
 
+/* From any thread: every request, begun or to come, fails with -ECANCELED. */
+void ql_remote_cancel(struct ql_remote *remote);
+
 /*
  * Sends a request with a JSON body (or NULL) to "HOST:PORT"; appends all of the
  * answer to buf (-EFBIG: it has not room for it).  From any thread.

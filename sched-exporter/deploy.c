@@ -59,6 +59,7 @@ struct ql_deployment {
 	struct ql_buf text; /* the manifest */
 	bool planned;
 	uint64_t generation;
+	atomic_bool canceled;
 };
 
 /* ---- made and gone ---- */
@@ -134,9 +135,27 @@ int ql_deployment_new(const struct ql_deployment_options *options,
 	return 0;
 }
 
+void ql_deployment_cancel(struct ql_deployment *d)
+{
+	atomic_store(&d->canceled, true);
+	ql_remote_cancel(d->remote);
+}
+
+static int canceled(const struct ql_deployment *d, struct ql_error *err)
+{
+	return atomic_load(&d->canceled)
+		       ? ql_error_set(err, -ECANCELED, "canceled")
+		       : 0;
+}
+
 const struct ql_qdm *ql_deployment_qdm(const struct ql_deployment *d)
 {
 	return &d->qdm;
+}
+
+const struct ql_buf *ql_deployment_text(const struct ql_deployment *d)
+{
+	return &d->text;
 }
 
 const struct ql_deploy_plan *
@@ -160,8 +179,9 @@ static void *round_main(void *arg)
 	struct round *rd = arg;
 	uint32_t n;
 
-	while ((n = atomic_fetch_add(&rd->next, 1)) <
-	       rd->d->options.nodes->n_nodes)
+	while (!atomic_load(&rd->d->canceled) &&
+	       (n = atomic_fetch_add(&rd->next, 1)) <
+		       rd->d->options.nodes->n_nodes)
 		rd->fn(&rd->d->slots[n]);
 	return NULL;
 }
@@ -271,6 +291,8 @@ int ql_deployment_survey(struct ql_deployment *d, uint32_t *ret_silent,
 	uint32_t silent = 0;
 
 	slots_each(d, slot_survey);
+	if (canceled(d, err) < 0)
+		return -ECANCELED;
 	for (uint32_t i = 0; i < d->options.nodes->n_nodes; i++) {
 		silent += !d->nodes[i].alive;
 		if (d->generation <= d->slots[i].generation)
@@ -543,28 +565,37 @@ static int all_done(const struct ql_deployment *d, struct ql_error *err)
 				  "no node answers any more");
 }
 
-static int tell(struct ql_deployment *d, ql_deploy_progress_fn *fn, void *arg)
+void ql_deployment_node(const struct ql_deployment *d, uint32_t number,
+			struct ql_deploy_progress *ret_progress)
 {
-	int r = 0;
+	const struct slot *s = &d->slots[number];
+	bool failed = s->state == QL_DEPLOY_FAILED ||
+		      s->state == QL_DEPLOY_SILENT;
 
-	for (uint32_t i = 0; i < d->options.nodes->n_nodes && r == 0; i++) {
-		struct slot *s = &d->slots[i];
-		struct ql_deploy_progress p = {
-			.node = d->nodes[i].name,
-			.state = s->state,
-			.done = s->done,
-			.bytes = s->bytes,
-			.error = s->state == QL_DEPLOY_FAILED ||
-						 s->state == QL_DEPLOY_SILENT
-					 ? s->err.text
-					 : "",
-		};
+	*ret_progress = (struct ql_deploy_progress){
+		.node = d->nodes[number].name,
+		.number = number,
+		.state = s->state,
+		.done = s->done,
+		.bytes = s->bytes,
+		.error = failed ? s->err.text : "",
+	};
+}
 
-		if (!s->told)
-			r = fn(&p, arg);
-		s->told = true;
+static int tell(struct ql_deployment *d, ql_deploy_progress_fn *fn, void *arg,
+		struct ql_error *err)
+{
+	struct ql_deploy_progress p;
+
+	for (uint32_t i = 0; i < d->options.nodes->n_nodes; i++) {
+		if (d->slots[i].told)
+			continue;
+		d->slots[i].told = true;
+		ql_deployment_node(d, i, &p);
+		if (fn(&p, arg) != 0)
+			return ql_error_set(err, -ECANCELED, "canceled");
 	}
-	return r;
+	return 0;
 }
 
 /* What was sent is of an older plan. */
@@ -588,16 +619,20 @@ int ql_deployment_apply(struct ql_deployment *d, ql_deploy_progress_fn *fn,
 
 	while (r == 0) {
 		slots_each(d, slot_send);
-		r = failures_count(d, &again, err);
-		if (r == 0 && tell(d, fn, arg) != 0)
-			r = ql_error_set(err, -ECANCELED, "canceled");
+		r = canceled(d, err);
+		if (r == 0)
+			r = failures_count(d, &again, err);
+		if (r == 0)
+			r = tell(d, fn, arg, err);
 		if (r == 0)
 			r = all_done(d, err);
 		if (r != 0)
 			break;
 		(void)nanosleep(&pause, NULL);
 		slots_each(d, slot_look);
-		if (changed(d) || again) {
+		/* Whoever was not asked for that is not silent. */
+		r = canceled(d, err);
+		if (r == 0 && (changed(d) || again)) {
 			r = plan_again(d, err);
 			plans++;
 		}

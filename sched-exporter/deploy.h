@@ -28,6 +28,9 @@ int ql_deployment_new(const struct ql_deployment_options *options,
 		      struct ql_error *err);
 void ql_deployment_free(struct ql_deployment *d); /* NULL is fine */
 QL_DEFINE_CLEANUP(struct ql_deployment *, ql_deployment_free)
+/* From any thread: what is done by another, now or later, ends soon with
+ * -ECANCELED.  Nodes go on with what they were sent. */
+void ql_deployment_cancel(struct ql_deployment *d);
 
 /* Asks every node for its summary.  Who does not answer is left out of plans;
  * *ret_silent: how many do not.  -EHOSTUNREACH: nobody does. */
@@ -36,8 +39,10 @@ int ql_deployment_survey(struct ql_deployment *d, uint32_t *ret_silent,
 /* A plan of what is known, and its manifest.  -EHOSTUNREACH: something cannot
  * come to where it is needed. */
 int ql_deployment_plan(struct ql_deployment *d, struct ql_error *err);
-/* Both are the deployment's, of the last plan. */
+/* All are the deployment's, of the last plan. */
 const struct ql_qdm *ql_deployment_qdm(const struct ql_deployment *d);
+/* As nodes are sent it: JSON. */
+const struct ql_buf *ql_deployment_text(const struct ql_deployment *d);
 const struct ql_deploy_plan *
 ql_deployment_planned(const struct ql_deployment *d);
 
@@ -51,11 +56,15 @@ enum ql_deploy_state {
 
 struct ql_deploy_progress {
 	const char *node; /* borrowed */
+	uint32_t number;  /* of the node */
 	enum ql_deploy_state state;
 	uint64_t done;	   /* bytes that it has fetched */
 	uint64_t bytes;	   /* of what it lacked (and may have in part) */
 	const char *error; /* borrowed; or "" */
 };
+/* What is known of a node, by its number. */
+void ql_deployment_node(const struct ql_deployment *d, uint32_t number,
+			struct ql_deploy_progress *ret_progress);
 /* Told of each node whenever something of it has changed.  Not 0: stop. */
 typedef int ql_deploy_progress_fn(const struct ql_deploy_progress *p,
 				  void *arg);
