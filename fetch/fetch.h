@@ -336,4 +336,6 @@ bool ql_filler_is_busy(struct ql_filler *filler);
 
 #include "fetch/remote.h"
 
+#include "fetch/kubeapi.h"
+
 #endif

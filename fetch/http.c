@@ -517,14 +517,13 @@ static CURLcode tls_set(struct transfer *t, const struct ql_tls *tls)
 		SET(CURLOPT_SSLCERT, tls->cert);
 	if (tls->key)
 		SET(CURLOPT_SSLKEY, tls->key);
-	if (tls->insecure) {
+	if (tls->insecure)
 		SET(CURLOPT_SSL_VERIFYPEER, 0L);
+	if (tls->insecure || tls->any_name)
 		SET(CURLOPT_SSL_VERIFYHOST, 0L);
-	}
 	if (tls->ca_alone) {
 		SET(CURLOPT_CAPATH, NULL);
 		SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);
-		SET(CURLOPT_SSL_VERIFYHOST, 0L);
 	}
 	return rc;
 }

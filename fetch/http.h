@@ -20,9 +20,10 @@ struct ql_tls {
 	char *cert; /* owned; client certificate (PEM), or NULL */
 	char *key;  /* owned; its key, or NULL */
 	bool insecure; /* do not verify the server */
-	/* Who has a certificate of that CA is trusted, and nobody else,
-	 * whatever its name; files are read again for each connection. */
+	/* Who has a certificate of that CA is trusted, and nobody else; files
+	 * are read again for each connection. */
 	bool ca_alone;
+	bool any_name; /* whoever's name is in the certificate */
 };
 
 struct ql_http_timeouts {

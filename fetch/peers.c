@@ -409,7 +409,8 @@ static int tls_make(struct ql_peers *peers, struct ql_error *err)
 	peers->tls = (struct ql_tls){ .ca = (char *)o->ca,
 				      .cert = (char *)o->cert,
 				      .key = (char *)o->key,
-				      .ca_alone = true };
+				      .ca_alone = true,
+				      .any_name = true };
 	return 0;
 }
 

@@ -257,7 +257,7 @@ static int name_compare(const void *a, const void *b)
 }
 
 /* Thousands of them: sorted, not each with each. */
-static int nodes_differ(const struct ql_nodes *nodes, struct ql_error *err)
+int ql_nodes_differ(const struct ql_nodes *nodes, struct ql_error *err)
 {
 	_cleanup_free_ const char **names =
 		calloc(nodes->n_nodes + 1UL, sizeof(*names));
@@ -324,7 +324,7 @@ static int lists_read(const json_t *doc, struct ql_nodes *nodes,
 		r = items_read(links, "links", link_read, nodes, err);
 	if (r == 0)
 		r = items_read(list, "nodes", node_read, nodes, err);
-	return r < 0 ? r : nodes_differ(nodes, err);
+	return r < 0 ? r : ql_nodes_differ(nodes, err);
 }
 
 static int document_read(const json_t *doc, struct ql_nodes *nodes,

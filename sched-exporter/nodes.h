@@ -56,5 +56,7 @@ int ql_nodes_parse(const char *data, size_t len, struct ql_nodes *ret_nodes,
 		   struct ql_error *err);
 /* The number of who is called so, or QL_DEPLOY_NONE. */
 uint32_t ql_nodes_find(const struct ql_nodes *nodes, const char *name);
+/* -EBADMSG: two are called the same, which is named; -ENOMEM. */
+int ql_nodes_differ(const struct ql_nodes *nodes, struct ql_error *err);
 
 #endif

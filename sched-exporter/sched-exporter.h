@@ -4,6 +4,7 @@
 #define QL_SCHED_EXPORTER_H
 
 #include "sched-exporter/deploy.h"
+#include "sched-exporter/kube.h"
 #include "sched-exporter/nodes.h"
 #include "sched-exporter/plan.h"
 #include "sched-exporter/planqdm.h"

@@ -53,6 +53,11 @@ struct ql_cli {
 	const char *bandwidth;
 	const char *rate;
 	const char *nodes;
+	bool kubernetes;
+	const char *kube_url;
+	const char *kube_token;
+	const char *kube_ca;
+	const char *cluster;
 	const char *tls_ca;
 	const char *tls_cert;
 	const char *tls_key;

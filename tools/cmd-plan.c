@@ -13,16 +13,32 @@
 
 #define NS_A_SECOND 1e9
 
-static int nodes_read(const char *path, struct ql_nodes *ret_nodes,
+static void print_warning(const char *text, void *arg)
+{
+	(void)arg;
+	(void)fprintf(stderr, "quicklayer: plan: %s\n", text);
+}
+
+static int nodes_read(const struct ql_cli *cli, struct ql_nodes *ret_nodes,
 		      struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_NODES_BYTES_MAX);
-	int r = ql_read_file(AT_FDCWD, path, &buf, err);
+	const struct ql_kube_options kube = {
+		.api = { .url = cli->kube_url,
+			 .token = cli->kube_token,
+			 .ca = cli->kube_ca },
+		.cluster = cli->cluster,
+		.warn = print_warning,
+	};
+	int r;
 
+	if (!cli->nodes)
+		return ql_kube_nodes(&kube, ret_nodes, err);
+	r = ql_read_file(AT_FDCWD, cli->nodes, &buf, err);
 	if (r < 0)
 		return r;
 	r = ql_nodes_parse(ql_buf_str(&buf), buf.len, ret_nodes, err);
-	return r < 0 ? ql_error_prefix(err, "%s", path) : 0;
+	return r < 0 ? ql_error_prefix(err, "%s", cli->nodes) : 0;
 }
 
 /* ---- said ---- */
@@ -194,9 +210,15 @@ static int usage_check(const struct ql_cli *cli, struct ql_error *err)
 {
 	int tls = (cli->tls_ca != NULL) + (cli->tls_cert != NULL) +
 		  (cli->tls_key != NULL);
+	bool kube = cli->kubernetes || cli->kube_url;
 
-	if (!cli->nodes)
-		return ql_error_set(err, -EINVAL, "--nodes is needed");
+	if (!cli->nodes == !kube)
+		return ql_error_set(err, -EINVAL,
+				    "either --nodes or --kubernetes is needed");
+	if (!kube && (cli->kube_token || cli->kube_ca || cli->cluster))
+		return ql_error_set(err, -EINVAL,
+				    "--kubernetes-token, --kubernetes-ca and "
+				    "--cluster go with --kubernetes");
 	if (tls != 0 && tls != 3)
 		return ql_error_set(err, -EINVAL,
 				    "--tls-ca, --tls-cert and --tls-key go "
@@ -212,7 +234,7 @@ int ql_cmd_plan(const struct ql_cli *cli, struct ql_error *err)
 
 	if (r < 0)
 		return ql_usage("plan", err);
-	r = nodes_read(cli->nodes, &nodes, err);
+	r = nodes_read(cli, &nodes, err);
 	for (int i = 0; i < cli->argc && r == 0; i++)
 		r = plan_one(cli, cli->argv[i], &nodes, list, err);
 	if (r < 0 || !cli->json)

@@ -63,7 +63,7 @@ static const struct ql_command commands[] = {
 	  "rJdhcj", 0, 0, ql_cmd_fsck, false },
 	{ "plan", "IMAGE...",
 	  "plan which node gets what of an image from where, and carry it out",
-	  "sapch123qj", 1, -1, ql_cmd_plan, false },
+	  "s45678apch123qj", 1, -1, ql_cmd_plan, false },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
