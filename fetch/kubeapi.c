@@ -24,9 +24,11 @@ enum {
 struct ql_kubeapi {
 	struct ql_http *http; /* owned */
 	char *url;	      /* owned; no "/" at its end */
-	const char *token;    /* borrowed; its file, or NULL */
+	char *bearer;	      /* owned; "Bearer TOKEN", or NULL */
 	struct ql_tls tls;    /* borrowed */
 };
+
+#define BEARER "Bearer "
 
 /* ---- where it is ---- */
 
@@ -74,14 +76,44 @@ static int url_check(const char *url, bool with_token, struct ql_error *err)
 	return 0;
 }
 
+/* The line of a header, of RFC 6750 §2.1's characters alone: what else stands
+ * in the file must not become one of its own. */
+static int bearer_read(const char *path, char **ret_bearer,
+		       struct ql_error *err)
+{
+	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(TOKEN_MAX);
+	size_t len;
+	int r = ql_buf_adds(&buf, BEARER);
+
+	if (r < 0)
+		return ql_error_nomem(err);
+	r = ql_read_file(AT_FDCWD, path, &buf, err);
+	if (r < 0)
+		return r;
+	len = buf.len;
+	while (len > strlen(BEARER) && strchr(" \r\n", buf.data[len - 1]))
+		len--;
+	for (size_t i = strlen(BEARER); i < len; i++)
+		if (buf.data[i] <= ' ' || buf.data[i] > '~')
+			return ql_error_set(err, -EBADMSG,
+					    "%s: there is more than a token",
+					    path);
+	if (len == strlen(BEARER))
+		return ql_error_set(err, -EBADMSG, "%s: there is no token",
+				    path);
+	buf.data[len] = '\0';
+	*ret_bearer = ql_buf_take(&buf);
+	return *ret_bearer ? 0 : ql_error_nomem(err);
+}
+
 static int settle(struct ql_kubeapi *api,
 		  const struct ql_kubeapi_options *options,
 		  struct ql_error *err)
 {
+	const char *token = options->token;
 	size_t len;
 	int r = 0;
 
-	api->token = options->token;
 	api->tls.ca = (char *)options->ca;
 	if (options->url) {
 		api->url = strdup(options->url);
@@ -89,13 +121,15 @@ static int settle(struct ql_kubeapi *api,
 			return ql_error_nomem(err);
 	} else {
 		r = pod_url(&api->url, err);
-		if (!api->token)
-			api->token = POD_DIR "/token";
+		if (!token)
+			token = POD_DIR "/token";
 		if (!api->tls.ca)
 			api->tls.ca = (char *)POD_DIR "/ca.crt";
 	}
 	if (r == 0)
-		r = url_check(api->url, api->token != NULL, err);
+		r = url_check(api->url, token != NULL, err);
+	if (r == 0 && token)
+		r = bearer_read(token, &api->bearer, err);
 	if (r < 0)
 		return r;
 	for (len = strlen(api->url); api->url[len - 1] == '/'; len--)
@@ -130,6 +164,7 @@ void ql_kubeapi_free(struct ql_kubeapi *api)
 	if (!api)
 		return;
 	ql_http_free(api->http);
+	free(api->bearer);
 	free(api->url);
 	free(api);
 }
@@ -139,46 +174,11 @@ const char *ql_kubeapi_url(const struct ql_kubeapi *api)
 	return api->url;
 }
 
-/* ---- the token ---- */
-
-static void token_release(struct ql_buf *buf)
-{
-	if (buf->data)
-		explicit_bzero(buf->data, buf->cap);
-	ql_buf_release(buf);
-}
-#define _cleanup_token_ __attribute__((cleanup(token_release)))
-
-/* The line of a header, of RFC 6750 §2.1's characters alone: what else stands
- * in the file must not become one of its own. */
-static int token_read(const char *path, struct ql_buf *buf,
-		      struct ql_error *err)
-{
-	size_t len;
-	int r = ql_read_file(AT_FDCWD, path, buf, err);
-
-	if (r < 0)
-		return r;
-	for (len = buf->len; len > 0 && strchr(" \r\n", buf->data[len - 1]);)
-		len--;
-	for (size_t i = 0; i < len; i++)
-		if (buf->data[i] <= ' ' || buf->data[i] > '~')
-			return ql_error_set(err, -EBADMSG,
-					    "%s: there is more than a token",
-					    path);
-	if (len == 0)
-		return ql_error_set(err, -EBADMSG, "%s: there is no token",
-				    path);
-	buf->data[len] = '\0';
-	buf->len = len;
-	return 0;
-}
-
 /* ---- asking ---- */
 
-/* A Status: {"message": "…"}.  Not shown if somebody has the token in it. */
-static int refused(long status, const char *data, size_t len, const char *token,
-		   struct ql_error *err)
+/* A Status: {"message": "…"}.  Not shown if somebody put the token into it. */
+static int refused(long status, const char *data, size_t len,
+		   const char *bearer, struct ql_error *err)
 {
 	_cleanup_json_ json_t *doc = NULL;
 	const char *why = NULL;
@@ -186,7 +186,7 @@ static int refused(long status, const char *data, size_t len, const char *token,
 
 	if (ql_json_parse(data, len, &doc, NULL) == 0)
 		why = ql_json_opt_string(doc, "message", NULL);
-	if (why && *token && strstr(why, token))
+	if (why && bearer && strstr(why, bearer + strlen(BEARER)))
 		why = NULL;
 	if (status == 401 || status == 403)
 		code = -EACCES;
@@ -196,15 +196,14 @@ static int refused(long status, const char *data, size_t len, const char *token,
 			    why ? ": " : "", why ? why : "");
 }
 
-static int ask(struct ql_kubeapi *api, const char *path, const char *token,
-	       struct ql_buf *buf, struct ql_error *err)
+static int ask(struct ql_kubeapi *api, const char *path, struct ql_buf *buf,
+	       struct ql_error *err)
 {
 	_cleanup_free_ char *url = ql_strf("%s%s", api->url, path);
-	_cleanup_token_ struct ql_buf bearer =
-		QL_BUF_INIT(TOKEN_MAX + sizeof("Bearer "));
 	_cleanup_response_ struct ql_http_response rs = { 0 };
-	struct ql_http_request rq = {
+	const struct ql_http_request rq = {
 		.url = url,
+		.authorization = api->bearer,
 		.accept = "application/json",
 		.tls = &api->tls,
 		.timeouts = { .connect = CONNECT_SECONDS,
@@ -213,17 +212,15 @@ static int ask(struct ql_kubeapi *api, const char *path, const char *token,
 	size_t start = buf->len;
 	int r;
 
-	if (!url || ql_buf_addf(&bearer, "Bearer %s", token) < 0)
+	if (!url)
 		return ql_error_nomem(err);
-	if (*token)
-		rq.authorization = bearer.data;
 	r = ql_http_open(api->http, &rq, &rs, err);
 	if (r == 0)
 		r = ql_http_body(&rs, buf, err);
 	if (r < 0 || rs.status / 100 == 2)
 		return r;
-	r = refused(rs.status, ql_buf_str(buf) + start, buf->len - start, token,
-		    err);
+	r = refused(rs.status, ql_buf_str(buf) + start, buf->len - start,
+		    api->bearer, err);
 	buf->len = start;
 	return r;
 }
@@ -231,12 +228,7 @@ static int ask(struct ql_kubeapi *api, const char *path, const char *token,
 int ql_kubeapi_get(struct ql_kubeapi *api, const char *path, struct ql_buf *buf,
 		   struct ql_error *err)
 {
-	_cleanup_token_ struct ql_buf token = QL_BUF_INIT(TOKEN_MAX);
-	int r = 0;
+	int r = ask(api, path, buf, err);
 
-	if (api->token)
-		r = token_read(api->token, &token, err);
-	if (r == 0)
-		r = ask(api, path, ql_buf_str(&token), buf, err);
 	return r < 0 ? ql_error_prefix(err, "Kubernetes API %s", api->url) : 0;
 }

@@ -20,8 +20,10 @@ struct ql_kubeapi_options {
 
 /* Of any thread, but by one at a time. */
 struct ql_kubeapi;
-/* -ENOENT: no URL, and this is no pod; -EINVAL: a URL that it cannot be, or
- * the token would be sent to another machine in the clear. */
+/* The token is read now; those of pods are replaced while they run, so do not
+ * keep it for long.  -ENOENT: no URL, and this is no pod; -EINVAL: a URL that
+ * it cannot be, or the token would be sent to another machine in the clear;
+ * -EBADMSG: there is no token in its file. */
 int ql_kubeapi_new(const struct ql_kubeapi_options *options,
 		   struct ql_kubeapi **ret_api, struct ql_error *err);
 void ql_kubeapi_free(struct ql_kubeapi *api); /* NULL is fine */
@@ -31,11 +33,10 @@ const char *ql_kubeapi_url(const struct ql_kubeapi *api);
 
 /*
  * GETs a path ("/api/v1/…", with its query); appends all of the answer to buf.
- * The token is read anew each time, as those of pods are replaced while they
- * run; it stands in no error.  No redirect is followed.
+ * The token stands in no error.  No redirect is followed.
  * -EACCES: HTTP 401 or 403; -ENOENT: 404; -EREMOTEIO: any other answer that is
  * no success; each with what the API says of why.  -EFBIG: buf has not room for
- * it.  Other errors as of a network, or of the token's file.
+ * it.  Other errors as of a network.
  */
 int ql_kubeapi_get(struct ql_kubeapi *api, const char *path, struct ql_buf *buf,
 		   struct ql_error *err);

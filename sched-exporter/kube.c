@@ -5,30 +5,28 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* RFC 3986 §2.3's characters stay; of the API's own making, but from outside.
- */
-static int path_make(const char *next, char **ret_path)
+/* next: where the last page said that the list goes on, or NULL.  It is the
+ * API's own text, of which nothing is known.  NULL: out of memory. */
+static char *path_make(const char *next)
 {
-	static const char first[] =
-		"/api/v1/nodes?labelSelector=quicklayer.io%2Fsite&limit=";
-	_cleanup_free_ char *head = ql_strf("%s%d", first, QL_KUBE_PAGE);
-	_cleanup_free_ char *more = ql_strf("%s&continue=", head ? head : "");
+	_cleanup_free_ char *first = ql_strf(
+		"/api/v1/nodes?labelSelector=quicklayer.io%%2Fsite&limit=%d%s",
+		QL_KUBE_PAGE, next ? "&continue=" : "");
 
-	if (!head || !more)
-		return -ENOMEM;
-	*ret_path = next ? ql_local_path(more, next, "") : ql_take_ptr(head);
-	return *ret_path ? 0 : -ENOMEM;
+	if (!first || !next)
+		return ql_take_ptr(first);
+	return ql_local_path(first, next, "");
 }
 
 static int page_read(struct ql_kubeapi *api, struct ql_kubenodes *list,
 		     char **next, struct ql_error *err)
 {
 	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_KUBE_PAGE_BYTES_MAX);
-	_cleanup_free_ char *path = NULL;
 	_cleanup_free_ char *from = ql_take_ptr(*next);
+	_cleanup_free_ char *path = path_make(from);
 	int r;
 
-	if (path_make(from, &path) < 0)
+	if (!path)
 		return ql_error_nomem(err);
 	r = ql_kubeapi_get(api, path, &buf, err);
 	if (r < 0)
@@ -59,7 +57,8 @@ int ql_kube_nodes(const struct ql_kube_options *options,
 	} while (r == 0 && next && ++pages < QL_KUBE_PAGES_MAX);
 	if (r == 0 && next)
 		r = ql_error_set(err, -EFBIG,
-				 "the list of nodes goes on after %d pages",
-				 QL_KUBE_PAGES_MAX);
+				 "Kubernetes API %s: the list of nodes goes on "
+				 "after %d pages",
+				 ql_kubeapi_url(api), QL_KUBE_PAGES_MAX);
 	return r < 0 ? r : ql_kubenodes_finish(list, ret_nodes, err);
 }
