@@ -39,14 +39,15 @@ CFLAGS += -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SAN)
 LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed
 
 AGENT_SRC := fs/quicklayerd.c
-LIB_SRC := $(filter-out $(AGENT_SRC),$(wildcard store/base/*.c store/cache/*.c \
-	store/*.c fetch/*.c refactor/*.c fs/*.c sched-exporter/*.c \
+SCHEDULER_SRC := sched-exporter/quicklayer-scheduler.c
+LIB_SRC := $(filter-out $(AGENT_SRC) $(SCHEDULER_SRC),$(wildcard \
+	store/base/*.c store/cache/*.c store/*.c fetch/*.c refactor/*.c fs/*.c sched-exporter/*.c \
 	tools/cachesim/*.c))
 CLI_SRC := $(wildcard tools/*.c)
 UNIT_SRC := $(wildcard tests/unit/test-*.c)
 LAB_SRC := $(wildcard tests/lab/*.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz-*.c)
-ALL_SRC := $(LIB_SRC) $(AGENT_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
+ALL_SRC := $(LIB_SRC) $(AGENT_SRC) $(SCHEDULER_SRC) $(CLI_SRC) $(wildcard tests/*/*.c)
 HEADERS := $(wildcard store/base/*.h store/cache/*.h store/*.h fetch/*.h \
 	refactor/*.h fs/*.h sched-exporter/*.h tools/*.h tools/cachesim/*.h tests/*/*.h)
 SCRIPTS := .ci/run $(wildcard tools/*.sh tools/*/*.sh tools/*/*/*.sh \
@@ -57,6 +58,7 @@ E2E := $(wildcard tests/e2e/*.t)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(B)/%.o)
 AGENT_OBJ := $(AGENT_SRC:%.c=$(B)/%.o)
+SCHEDULER_OBJ := $(SCHEDULER_SRC:%.c=$(B)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(B)/%.o)
 UNIT_BIN := $(UNIT_SRC:%.c=$(B)/%)
 LAB_BIN := $(LAB_SRC:%.c=$(B)/%)
@@ -65,7 +67,7 @@ LIB := $(B)/libquicklayer.a
 
 ##@ Building
 
-all: $(B)/quicklayer $(B)/quicklayerd ## build the programs into build/
+all: $(B)/quicklayer $(B)/quicklayerd $(B)/quicklayer-scheduler ## build the programs into build/
 
 # Asking pkg-config once, not for every file.  The headers of libraries are
 # theirs to keep clean, hence -isystem.
@@ -102,6 +104,10 @@ $(B)/quicklayerd: $(AGENT_OBJ) $(LIB)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DEP_LIBS)
 
+$(B)/quicklayer-scheduler: $(SCHEDULER_OBJ) $(LIB)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(DEP_LIBS)
+
 $(B)/%.o: %.c | $(DEPS)/.stamp
 	@echo "  CC    $<"
 	@mkdir -p $(@D)
@@ -123,7 +129,8 @@ $(B)/tests/unit/test-human: $(B)/tools/human.o
 $(FUZZ_BIN): $(B)/%: %.c tests/fuzz/replay.c $(LIB) | setup-test
 	$(LINK_TEST)
 
--include $(LIB_OBJ:.o=.d) $(AGENT_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d) $(LAB_BIN:=.d)
+-include $(LIB_OBJ:.o=.d) $(AGENT_OBJ:.o=.d) $(SCHEDULER_OBJ:.o=.d) \
+	$(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d) $(LAB_BIN:=.d)
 
 ##@ Testing
 
@@ -253,6 +260,8 @@ demo: all | setup-demo ## pull, mount and run a real image; IMAGE=name takes any
 install: all ## into $(DESTDIR)$(PREFIX)
 	$(Q)install -D -m 755 $(B)/quicklayer $(DESTDIR)$(PREFIX)/bin/quicklayer
 	$(Q)install -D -m 755 $(B)/quicklayerd $(DESTDIR)$(PREFIX)/sbin/quicklayerd
+	$(Q)install -D -m 755 $(B)/quicklayer-scheduler \
+		$(DESTDIR)$(PREFIX)/sbin/quicklayer-scheduler
 	$(Q)install -D -m 644 tools/quicklayerd.yaml \
 		$(DESTDIR)$(PREFIX)/share/doc/quicklayer/quicklayerd.yaml
 	$(Q)mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system

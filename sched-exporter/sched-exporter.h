@@ -8,5 +8,6 @@
 #include "sched-exporter/nodes.h"
 #include "sched-exporter/plan.h"
 #include "sched-exporter/planqdm.h"
+#include "sched-exporter/rollout.h"
 
 #endif

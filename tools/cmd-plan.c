@@ -110,12 +110,10 @@ static int print_progress(const struct ql_deploy_progress *p, void *arg)
 static int manifest_json(const struct ql_deployment *d, json_t *list,
 			 struct ql_error *err)
 {
-	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_QDM_BYTES_MAX);
+	const struct ql_buf *text = ql_deployment_text(d);
 	json_t *doc = NULL;
-	int r = ql_qdm_write(ql_deployment_qdm(d), &buf, err);
+	int r = ql_json_parse(ql_buf_str(text), text->len, &doc, err);
 
-	if (r == 0)
-		r = ql_json_parse(ql_buf_str(&buf), buf.len, &doc, err);
 	if (r == 0 && json_array_append_new(list, doc) < 0)
 		r = ql_error_nomem(err);
 	return r;
@@ -139,29 +137,30 @@ static int carry_out(const struct ql_cli *cli, const char *image,
 	return 0;
 }
 
-static int deployment_open(const struct ql_cli *cli,
-			   const struct ql_nodes *nodes,
-			   const struct ql_ref *ref,
-			   const struct ql_pieces *pieces,
-			   struct ql_deployment **ret_d, struct ql_error *err)
+static int plan_one(const struct ql_cli *cli, const char *image,
+		    const struct ql_nodes *nodes, json_t *list,
+		    struct ql_error *err)
 {
-	_cleanup_(ql_deployment_freep) struct ql_deployment *d = NULL;
-	const struct ql_deployment_options options = {
+	_cleanup_ref_ struct ql_ref ref = { 0 };
+	_cleanup_(ql_rollout_freep) struct ql_rollout *rollout = NULL;
+	const struct ql_rollout_options options = {
 		.nodes = nodes,
-		.pieces = pieces,
-		.reference = ref->name,
+		.ref = &ref,
+		.platform = cli->platform,
+		.plain_http = cli->plain_http,
+		.config_dir = cli->config_dir,
 		.remote = { .ca = cli->tls_ca,
 			    .cert = cli->tls_cert,
 			    .key = cli->tls_key },
-		.generation = 1,
 	};
+	struct ql_deployment *d;
 	uint32_t silent = 0;
-	int r = ql_deployment_new(&options, &d, err);
+	int r = ql_rollout_ref(image, &ref, err);
 
 	if (r == 0)
-		r = ql_deployment_survey(d, &silent, err);
+		r = ql_rollout_open(&options, &rollout, err);
 	if (r == 0)
-		r = ql_deployment_plan(d, err);
+		r = ql_rollout_plan(rollout, &silent, err);
 	if (r < 0)
 		return r;
 	if (silent > 0)
@@ -169,34 +168,7 @@ static int deployment_open(const struct ql_cli *cli,
 			      "quicklayer: plan: %" PRIu32
 			      " of %u nodes do not answer, and are left out\n",
 			      silent, nodes->n_nodes);
-	*ret_d = ql_take_ptr(d);
-	return 0;
-}
-
-static int plan_one(const struct ql_cli *cli, const char *image,
-		    const struct ql_nodes *nodes, json_t *list,
-		    struct ql_error *err)
-{
-	_cleanup_(ql_deployment_freep) struct ql_deployment *d = NULL;
-	_cleanup_pieces_ struct ql_pieces pieces = { 0 };
-	_cleanup_ref_ struct ql_ref ref = { 0 };
-	const struct ql_pull_options options = {
-		.platform = cli->platform,
-		.plain_http = cli->plain_http,
-		.config_dir = cli->config_dir,
-	};
-	int r = ql_ref_parse(image, &ref, err);
-
-	if (r == 0 && ref.kind != QL_REF_REGISTRY)
-		r = ql_error_set(err, -EINVAL,
-				 "%s: other nodes have no such thing", image);
-	if (r == 0)
-		r = ql_pieces_get(&ref, &options, &pieces, err);
-	if (r < 0)
-		return r;
-	r = deployment_open(cli, nodes, &ref, &pieces, &d, err);
-	if (r < 0)
-		return ql_error_prefix(err, "%s", ref.name);
+	d = ql_rollout_deployment(rollout);
 	if (cli->json)
 		r = manifest_json(d, list, err);
 	else if (!cli->quiet)

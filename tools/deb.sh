@@ -15,7 +15,8 @@ OUT=$B/quicklayer_${VERSION}_$ARCH.deb
 rm -rf "$ROOT"
 mkdir -p "$ROOT/DEBIAN" "$ROOT/usr/share/doc/quicklayer"
 ${MAKE:-make} --no-print-directory B="$B" DESTDIR="$ROOT" PREFIX=/usr install
-programs=("$ROOT/usr/bin/quicklayer" "$ROOT/usr/sbin/quicklayerd")
+programs=("$ROOT/usr/bin/quicklayer" "$ROOT/usr/sbin/quicklayerd"
+	"$ROOT/usr/sbin/quicklayer-scheduler")
 strip --strip-unneeded "${programs[@]}"
 find "$ROOT/usr/share/man" -type f -exec gzip -9n {} + 2>/dev/null || :
 cp LICENSE "$ROOT/usr/share/doc/quicklayer/copyright"
@@ -44,7 +45,8 @@ Priority: optional
 Description: start containers fast from a content-addressed store
  Pulls OCI and Docker images into a store in which each file is kept once,
  mounts their merged root by FUSE, and runs containers on it.  An agent serves
- all of a node's images in one mount, with an API on a socket.
+ all of a node's images in one mount, with an API on a socket; a scheduler
+ deploys images to many nodes at once.
 EOT
 dpkg-deb --root-owner-group --build "$ROOT" "$OUT" >/dev/null
 rm -rf "$ROOT"
