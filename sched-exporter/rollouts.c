@@ -509,8 +509,7 @@ static json_t *head_json(const struct rollout *ro)
 	if (r == 0 && ro->started)
 		r = json_object_set_new(
 			o, "seconds",
-			json_real((double)((until - ro->started) / 1000000) /
-				  1e3));
+			json_real((double)(until - ro->started) / 1e9));
 	if (r == 0 && ro->error)
 		r = json_object_set_new(o, "error", ql_json_text(ro->error));
 	if (r == 0 && ro->cancel && !ended(ro))
@@ -539,6 +538,7 @@ static json_t *node_json(const struct node *n)
 /* What is known since it was planned.  Locked. */
 static int details_json(const struct rollout *ro, json_t *o)
 {
+	uint64_t plans = ro->last - ro->first + 1;
 	json_t *nodes;
 
 	if (!ro->planned)
@@ -547,9 +547,8 @@ static int details_json(const struct rollout *ro, json_t *o)
 				json_pack("{s:I, s:I}", "time_ns",
 					  (json_int_t)ro->time_ns, "bound_ns",
 					  (json_int_t)ro->bound_ns)) < 0 ||
-	    json_object_set_new(
-		    o, "plans",
-		    json_integer((json_int_t)(ro->last - ro->first + 1))) < 0)
+	    json_object_set_new(o, "plans", json_integer((json_int_t)plans)) <
+		    0)
 		return -ENOMEM;
 	nodes = json_array();
 	if (json_object_set_new(o, "nodes", nodes) < 0)

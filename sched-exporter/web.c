@@ -4,7 +4,9 @@
  * (epoll), and answer themselves, as no handler waits for anything.  An answer
  * is in memory, and goes out with its header in one write.
  *
- * Who may ask is settled before anything of a request is looked at.
+ * Who may ask is settled before anything of a request is looked at.  A page in
+ * a browser of who may ask may not: a browser sends what it is told to, and
+ * says so by an Origin (RFC 6454 section 7).
  */
 #include "sched-exporter/web.h"
 
@@ -149,6 +151,9 @@ static enum MHD_Result begin(const struct ql_web *web,
 
 	if (!may_ask(web, connection))
 		refuse(r, 403, -EACCES, "not for this address");
+	else if (MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+					     MHD_HTTP_HEADER_ORIGIN))
+		refuse(r, 403, -EACCES, "not for pages in a browser");
 	else if (length && strtoull(length, NULL, 10) > web->options.body_max)
 		refuse(r, 413, -EFBIG, "the body is too large");
 	return r->refused ? answer(connection, r) : MHD_YES;

@@ -206,6 +206,9 @@ is "$(http POST /v1/deployments "@$TMP/large")" 413 "... and too much"
 is "$(curl -s -o "$TMP/answer" -w '%{http_code}' -H 'Expect:' \
 	-H 'Transfer-Encoding: chunked' --data-binary "@$TMP/large" \
 	"$URL/v1/deployments")" 413 "... also if it is not said before"
+is "$(curl -s -o "$TMP/answer" -w '%{http_code}' -H 'Origin: http://x' \
+	-d '{"image": "a"}' "$URL/v1/deployments")" 403 \
+	"... and what a page in a browser asks"
 is "$(http GET /v1/deployments/999)" 404 "there is no such deployment"
 is "$(http GET /v1/nothing)" 404 "... and no such path"
 is "$(http PUT /v1/deployments)" 405 "... and no such method"
