@@ -5,7 +5,7 @@
 # or newer.  Safe to run again: where nothing is missing it only asks dpkg.
 #
 #   tools/setup.sh [LEVEL...]     build (the default), test, demo, bench, lint,
-#                                 fuzz, cover, all
+#                                 fuzz, cover, kube, all
 #
 # Packages come from the machine's own APT configuration.  libfuse >= 3.17 and
 # libcomposefs, where the distribution has none, are built from Debian's source
@@ -13,6 +13,10 @@
 # sources list of our own is used for that, the machine's stays as it is.
 # Where the newer libfuse cannot be had, the distribution's is used, and reads
 # go without passthrough.  No service is started or enabled.
+#
+# kube: an etcd, and Kubernetes' API server and scheduler for tests, built once
+# from Debian 12's source package (4 to 10 minutes on 2 processors) into
+# kube/VERSION below ${QL_CACHE:-${XDG_CACHE_HOME:-~/.cache}/quicklayer}.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,13 +40,16 @@ declare -A LEVEL=(
 		libcmocka-dev"
 	[fuzz]="build clang-14 libclang-rt-14-dev llvm-14"
 	[cover]="test gcovr"
-	[all]="test demo bench lint fuzz cover"
+	[kube]="build etcd-server golang-go rsync jq curl openssl xxd dpkg-dev
+		golang-github-modern-go-reflect2-dev"
+	[all]="test demo bench lint fuzz cover kube"
 )
 # Distributions after Debian 12 have newer clangs.
 # shellcheck disable=SC1091
 . /etc/os-release 2>/dev/null || VERSION_ID=0
 if [ "${VERSION_ID:-99}" != 12 ]; then
 	LEVEL[fuzz]="build clang llvm"
+	LEVEL[kube]=build
 fi
 # The two busyboxes of Debian exclude each other; a machine's own one stays.
 if command -v busybox >/dev/null; then
@@ -140,7 +147,7 @@ packages_install()
 		apt-get "${opts[@]}" install "$@" >&2
 	fi
 	policy_restore
-	services_disable docker-registry podman containerd
+	services_disable docker-registry podman containerd etcd-server
 }
 
 # fusermount3 wants it, and only a machine that was booted is sure to have it.
@@ -150,11 +157,13 @@ mtab_link()
 		ln -sf ../proc/self/mounts /etc/mtab
 }
 
-# Makes a folder with an APT configuration for Debian's source packages, from
-# the mirror that this machine uses for its own release.
+# sources_prepare DIR SUITE...: makes a folder with an APT configuration for
+# Debian's source packages, from the mirror that this machine uses for its own
+# release.
 sources_prepare()
 {
 	local dir=$1 site suite key=/usr/share/keyrings/debian-archive-keyring.gpg
+	shift
 	# shellcheck disable=SC2016
 	site=$(apt-get indextargets --format '$(CODENAME) $(SITE)' |
 		awk -v c="${VERSION_CODENAME:-}" '$1 == c { print $2; exit }')
@@ -164,7 +173,7 @@ sources_prepare()
 	https:*) [ -d /etc/ssl/certs ] || packages_install ca-certificates ;;
 	esac
 	mkdir -p "$dir/lists/partial"
-	for suite in trixie sid; do
+	for suite; do
 		echo "deb-src [signed-by=$key] $site $suite main"
 	done >"$dir/sources.list"
 	SOURCES=(-o "Dir::Etc::sourcelist=$dir/sources.list"
@@ -271,13 +280,115 @@ deps_build()
 		dpkg --compare-versions "$known" ge "$FUSE_MIN"; then
 		packages_install libfuse3-dev
 	fi
-	sources_prepare "$WORK" ||
+	sources_prepare "$WORK" trixie sid ||
 		die "no Debian mirror with source packages is configured"
 	pkg-config --exists "fuse3 >= $FUSE_MIN" || fuse_build "$WORK" ||
 		fuse_distribution
 	# The static library and its tools, also where a shared one exists.
 	composefs_build "$WORK" || die "libcomposefs could not be built"
 	deps_key >"$DEPS/.stamp"
+}
+
+# ---- kube ----
+
+KUBE_VERSION=1.20.2
+KUBE_DIR=${QL_CACHE:-${XDG_CACHE_HOME:-${HOME:-~}/.cache}/quicklayer}/kube/$KUBE_VERSION
+KUBE_PROGRAMS="kube-apiserver kube-scheduler"
+
+# What is in $KUBE_DIR was made by this recipe.
+kube_key()
+{
+	{
+		declare -f kube_compile
+		uname -m
+	} | sha256sum
+}
+
+kube_ready()
+{
+	local program
+	[ "$(cat "$KUBE_DIR/.stamp" 2>/dev/null)" = "$(kube_key)" ] || return 1
+	for program in $KUBE_PROGRAMS; do
+		[ -x "$KUBE_DIR/$program" ] || return 1
+	done
+}
+
+# The package's own make, with the distribution's Go and nothing of the
+# caller's: plain "go build" knows neither the vendored modules nor what is
+# generated.  The vendored reflect2 (1.0.1) knows maps as Go before 1.18 had
+# them, and writing one as JSON would end the program; the distribution's (1.0.2)
+# takes its place.
+kube_compile()
+{
+	local src=$1 what="" program
+	local reflect=github.com/modern-go/reflect2
+	rm "$src/vendor/$reflect/"*.go &&
+		cp "/usr/share/gocode/src/$reflect/"*.go \
+			"$src/vendor/$reflect/" || return
+	rm -f "$src/vendor/$reflect/"*_test.go
+	for program in $KUBE_PROGRAMS; do
+		what+=" cmd/$program"
+	done
+	mkdir -p "$src/.go/src/k8s.io" "$WORK/home"
+	ln -sfn ../../.. "$src/.go/src/k8s.io/kubernetes"
+	(
+		cd "$src" && nice env -i GOPATH="$src/.go" CGO_ENABLED=0 \
+			HOME="$WORK/home" TMPDIR="$WORK" \
+			PATH=/usr/lib/go/bin:/usr/bin:/bin make WHAT="${what# }"
+	) >"$src.log" 2>&1 || {
+		tail -20 "$src.log" >&2
+		return 1
+	}
+}
+
+kube_build()
+{
+	local src program began=$SECONDS
+	mkdir -p "$KUBE_DIR"
+	exec 8>"$KUBE_DIR/.lock"
+	flock 8
+	kube_ready && return
+	if [ "${VERSION_ID:-}" != 12 ]; then
+		# Newer source packages hold kubectl alone, and newer Gos do
+		# not take this one's modules.
+		say "no Kubernetes for tests but on Debian 12"
+		return
+	fi
+	[ -n "$WORK" ] ||
+		WORK=$(mktemp -d "${TMPDIR:-/tmp}/quicklayer-setup.XXXXXX")
+	say "building Kubernetes from Debian's source package"
+	mkdir "$WORK/kube"
+	sources_prepare "$WORK/kube" bookworm ||
+		die "no Debian mirror with source packages is configured"
+	src=$(source_get "$WORK/kube" kubernetes) && [ -n "$src" ] ||
+		die "no source package kubernetes"
+	case $src in
+	*"$KUBE_VERSION"*) ;;
+	*) die "$KUBE_VERSION is wanted, and there is ${src##*/}" ;;
+	esac
+	kube_compile "$src" || die "Kubernetes could not be built"
+	for program in $KUBE_PROGRAMS; do
+		# Whoever finds it by its name finds all of it.
+		install -m 755 "$src/_output/bin/$program" \
+			"$KUBE_DIR/$program.$$"
+		mv "$KUBE_DIR/$program.$$" "$KUBE_DIR/$program"
+	done
+	kube_key >"$KUBE_DIR/.stamp"
+	say "built in $((SECONDS - began)) s"
+}
+
+# Whether a level is among those given, or within them.
+level_within()
+{
+	local level=$1 word
+	shift
+	for word; do
+		[ "$word" != "$level" ] || return 0
+		# shellcheck disable=SC2086
+		[ -z "${LEVEL[$word]:-}" ] ||
+			! level_within "$level" ${LEVEL[$word]} || return 0
+	done
+	return 1
 }
 
 main()
@@ -300,6 +411,11 @@ main()
 	unset PKG_CONFIG_PATH # what the machine has, not what was built
 	deps_build
 	[ ! tools/setup.sh -nt "$DEPS/.stamp" ] || touch "$DEPS/.stamp"
+	# Others need not wait for minutes.
+	flock -u 9
+	if level_within kube "$@"; then
+		kube_build
+	fi
 }
 
 main "$@"
