@@ -55,6 +55,15 @@ static void gate(struct bench *b, bool open)
 	(void)pthread_mutex_unlock(&b->lock);
 }
 
+/* Until so many ask which nodes there are. */
+static void inside_wait(struct bench *b, unsigned int n)
+{
+	(void)pthread_mutex_lock(&b->lock);
+	while (b->inside < n)
+		(void)pthread_cond_wait(&b->wake, &b->lock);
+	(void)pthread_mutex_unlock(&b->lock);
+}
+
 static int setup(void **state)
 {
 	struct bench *b = calloc(1, sizeof(*b));
@@ -132,11 +141,13 @@ static void few_go_on_at_once_and_the_others_wait(void **state)
 		assert_int_equal(id, i);
 	}
 	assert_int_equal(add(b, 0, &id, NULL), -EAGAIN);
-	state_wait(b, 1, "planning");
-	state_wait(b, QL_ROLLOUTS_RUNNING, "planning");
+	inside_wait(b, QL_ROLLOUTS_RUNNING);
+	assert_string_equal(state_of(b, 1), "planning");
+	assert_string_equal(state_of(b, QL_ROLLOUTS_RUNNING), "planning");
 	assert_string_equal(state_of(b, QL_ROLLOUTS_RUNNING + 1), "queued");
 	gate(b, true);
-	state_wait(b, ALL, "failed");
+	for (unsigned int i = 1; i <= ALL; i++)
+		state_wait(b, i, "failed");
 	assert_int_equal(b->most, QL_ROLLOUTS_RUNNING);
 	assert_int_equal(add(b, 0, &id, NULL), 0);
 }
@@ -181,6 +192,7 @@ static void one_that_waits_is_canceled_at_once(void **state)
 
 	for (unsigned int i = 1; i <= QL_ROLLOUTS_RUNNING + 1; i++)
 		assert_int_equal(add(b, i, &id, NULL), 0);
+	inside_wait(b, QL_ROLLOUTS_RUNNING);
 	assert_int_equal(ql_rollouts_cancel(b->rollouts, id, NULL), 0);
 	assert_string_equal(state_of(b, id), "canceled");
 	assert_int_equal(ql_rollouts_cancel(b->rollouts, id, &err), -EALREADY);
