@@ -285,7 +285,7 @@ static int item_read(struct ql_kubenodes *list, const json_t *item,
 		     struct ql_error *err)
 {
 	const json_t *status = json_object_get(item, "status");
-	const char *name = NULL;
+	const char *name = "";
 	json_t *meta = NULL;
 	int r = ql_json_get_object(item, "metadata", &meta, err);
 

@@ -34,7 +34,11 @@ usage "an unknown command" "quicklayer: fly: no such command" fly
 usage "an unknown option" "images: --fly: no such option" images --fly
 usage "another command's option" "images: --lazy: no such option" images --lazy
 usage "an unknown letter" "ls: -z: no such option" ls -z img
-usage "plan without nodes" "plan: --nodes is needed" plan img
+usage "plan without nodes" "plan: either --nodes or --kubernetes" plan img
+usage "plan with nodes twice" "plan: either --nodes or --kubernetes" \
+	plan --nodes f --kubernetes img
+usage "a cluster's name with a file of nodes" "plan: --kubernetes-token, " \
+	plan --nodes f --cluster c img
 usage "half of a TLS configuration" "plan: --tls-ca, --tls-cert and --tls-key" \
 	plan --nodes f --tls-ca f img
 usage "a missing value" "images: --root: it needs a value" images --root
