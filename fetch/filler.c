@@ -15,10 +15,10 @@
 enum {
 	CONNECTIONS = 8,
 	CONNECTIONS_MAX = 64,
-	BACKGROUND_WORKERS = 2, /* whatever they fetch */
+	BACKGROUND_WORKERS = 2,	    /* whatever they fetch */
 	BACKGROUND_SMALL = 1 << 20, /* bytes of blobs that more may fetch */
 	UNREAD_SMALL = 4 << 20,	    /* the same where nobody reads */
-	RESERVED_WORKERS = 2, /* that prefetching leaves to demand */
+	RESERVED_WORKERS = 2,	    /* that prefetching leaves to demand */
 	STACK = 256 << 10,
 	TICK_MS = 100,
 	MEASURE_MS = 1000,
@@ -376,11 +376,10 @@ static bool has_background_worker(const struct ql_filler *f)
 
 	if (busy < BACKGROUND_WORKERS)
 		return true;
-	return f->options.unread
-		       ? f->background_bytes < UNREAD_SMALL
-		       : f->background_bytes < BACKGROUND_SMALL &&
-				 busy + RESERVED_WORKERS <
-					 f->options.connections;
+	return f->options.unread ? f->background_bytes < UNREAD_SMALL
+				 : f->background_bytes < BACKGROUND_SMALL &&
+					   busy + RESERVED_WORKERS <
+						   f->options.connections;
 }
 
 /* What somebody waits for, or is about to need, has the link to itself; and

@@ -29,6 +29,7 @@ enum {
 	RING = 3,	 /* that are tried before the registry */
 	SLICE_MS = 100,	 /* how soon it is seen that a read is to stop */
 	WINDOW_MS = 250, /* over which a peer's rate is looked at */
+	WINDOWS = 2,	 /* in a row, that are too slow */
 };
 #define MS 1000000ULL
 
@@ -54,6 +55,7 @@ struct segment {
 	uint64_t patience;	     /* ns */
 	uint64_t bytes, blocked;     /* since then; ns that a reader waited */
 	uint64_t w_bytes, w_blocked; /* in this window */
+	unsigned int w_slow;	     /* windows in a row */
 	uint64_t gift;		     /* peerledger.c */
 };
 
@@ -148,6 +150,7 @@ static int way_begin(struct peer_stream *s, struct segment *seg,
 	seg->begun = ql_now_ns();
 	seg->came = seg->bytes = seg->blocked = 0;
 	seg->w_bytes = seg->w_blocked = 0;
+	seg->w_slow = 0;
 	seg->gift = 0;
 	if (seg->at == seg->n_ring) {
 		seg->way = WAY_DIRECT;
@@ -233,7 +236,11 @@ static bool is_too_slow(struct peer_stream *s, struct segment *seg)
 		return false;
 	rate = (uint64_t)((double)seg->w_bytes * 1e9 / (double)ns);
 	seg->w_blocked = seg->w_bytes = 0;
-	return ql_peer_lags(s->src->peers, seg->ring[seg->at], rate);
+	if (ql_peer_lags(s->src->peers, seg->ring[seg->at], rate))
+		seg->w_slow++;
+	else
+		seg->w_slow = 0;
+	return seg->w_slow == WINDOWS;
 }
 
 static ssize_t peer_read(struct peer_stream *s, struct segment *seg, void *buf,

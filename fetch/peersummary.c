@@ -26,7 +26,7 @@ struct ql_peer_known {
 	struct ql_peers *peers;	       /* borrowed */
 	struct ql_peer_shared *shared; /* owned; has its own locks */
 
-	pthread_mutex_t lock; /* protects the next line */
+	pthread_mutex_t lock;	      /* protects the next line */
 	uint64_t generation, look_at; /* ns: before then it is not looked */
 
 	/* One builds, and others wait for it; order: build, lock. */

@@ -178,10 +178,10 @@ static void manner_relax(struct manner *m, const struct ql_http_timeouts *most,
 }
 
 /*
- * A link that was cut for a moment is there again long before TCP sees it, which
- * waits twice as long before each next try.  So what only reads is asked for
- * again by a new connection where nothing came for a few seconds; it has failed
- * when the settings' time is over.
+ * A link that was cut for a moment is there again long before TCP sees it,
+ * which waits twice as long before each next try.  So what only reads is asked
+ * for again by a new connection where nothing came for a few seconds; it has
+ * failed when the settings' time is over.
  */
 static int endpoint_hurry(struct ql_registry *reg, const struct ql_endpoint *ep,
 			  const struct ql_registry_request *rq,

@@ -88,8 +88,7 @@ static int blob_connect(struct blob_stream *b, struct ql_error *err)
 static bool is_early(const struct blob_stream *b, int error)
 {
 	return error == -ETIMEDOUT &&
-	       ql_now_ns() - b->heard <
-		       ql_registry_timeouts(b->reg).stall * NS;
+	       ql_now_ns() - b->heard < ql_registry_timeouts(b->reg).stall * NS;
 }
 
 /* After a failure: 0 once connected again, or the error to give up with. */

@@ -6,7 +6,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -18,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "sched-exporter/nodesfrom.h"
 #include "sched-exporter/rollouts.h"
 #include "sched-exporter/scheduler-api.h"
 
@@ -29,6 +29,11 @@ enum {
 };
 enum {
 	OPT_NODES = 256,
+	OPT_KUBE,
+	OPT_KUBE_URL,
+	OPT_KUBE_TOKEN,
+	OPT_KUBE_CA,
+	OPT_CLUSTER,
 	OPT_LISTEN,
 	OPT_ALLOW,
 	OPT_CONFIG_DIR,
@@ -41,7 +46,8 @@ enum {
 };
 
 struct command_line {
-	const char *nodes, *listen, *config_dir, *level; /* all borrowed */
+	struct ql_nodes_from nodes;
+	const char *listen, *config_dir, *level; /* all borrowed */
 	struct ql_remote_options remote;
 	struct ql_net allow[ALLOW_MAX];
 	size_t n_allow;
@@ -49,10 +55,18 @@ struct command_line {
 };
 
 static const char help[] =
-	"Usage: quicklayer-scheduler --nodes FILE [OPTION...]\n\n"
+	"Usage: quicklayer-scheduler --nodes FILE|--kubernetes [OPTION...]"
+	"\n\n"
 	"Deploys images to nodes, as it is asked by HTTP.\n\n"
 	"Options:\n"
 	"      --nodes FILE         the nodes, as for quicklayer plan\n"
+	"      --kubernetes         or those of the cluster that this is a pod "
+	"of\n"
+	"      --kubernetes-url URL or of this Kubernetes API\n"
+	"      --kubernetes-token FILE\n"
+	"                           its bearer token\n"
+	"      --kubernetes-ca FILE its CA\n"
+	"      --cluster NAME       what its cluster is called (default)\n"
 	"      --listen HOST:PORT   where it serves (127.0.0.1:7780)\n"
 	"      --allow CIDR         who may ask beside this machine; may be "
 	"repeated\n"
@@ -94,7 +108,22 @@ static int take(struct command_line *cl, int c)
 {
 	switch (c) {
 	case OPT_NODES:
-		cl->nodes = optarg;
+		cl->nodes.file = optarg;
+		return -1;
+	case OPT_KUBE:
+		cl->nodes.kubernetes = true;
+		return -1;
+	case OPT_KUBE_URL:
+		cl->nodes.kube.api.url = optarg;
+		return -1;
+	case OPT_KUBE_TOKEN:
+		cl->nodes.kube.api.token = optarg;
+		return -1;
+	case OPT_KUBE_CA:
+		cl->nodes.kube.api.ca = optarg;
+		return -1;
+	case OPT_CLUSTER:
+		cl->nodes.kube.cluster = optarg;
 		return -1;
 	case OPT_LISTEN:
 		cl->listen = optarg;
@@ -152,10 +181,11 @@ static const char *wrong(const struct command_line *cl)
 {
 	int tls = (cl->remote.ca != NULL) + (cl->remote.cert != NULL) +
 		  (cl->remote.key != NULL);
+	const char *nodes = ql_nodes_from_wrong(&cl->nodes);
 	enum ql_log_level level;
 
-	if (!cl->nodes)
-		return "--nodes is needed";
+	if (nodes)
+		return nodes;
 	if (tls != 0 && tls != 3)
 		return "--tls-ca, --tls-cert and --tls-key go together";
 	if (cl->level && ql_log_level_parse(cl->level, &level) < 0)
@@ -173,6 +203,11 @@ static int parse(int argc, char **argv, struct command_line *cl)
 {
 	static const struct option longs[] = {
 		{ "nodes", required_argument, NULL, OPT_NODES },
+		{ "kubernetes", no_argument, NULL, OPT_KUBE },
+		{ "kubernetes-url", required_argument, NULL, OPT_KUBE_URL },
+		{ "kubernetes-token", required_argument, NULL, OPT_KUBE_TOKEN },
+		{ "kubernetes-ca", required_argument, NULL, OPT_KUBE_CA },
+		{ "cluster", required_argument, NULL, OPT_CLUSTER },
 		{ "listen", required_argument, NULL, OPT_LISTEN },
 		{ "allow", required_argument, NULL, OPT_ALLOW },
 		{ "config-dir", required_argument, NULL, OPT_CONFIG_DIR },
@@ -210,18 +245,17 @@ static int parse(int argc, char **argv, struct command_line *cl)
 
 /* ---- the nodes ---- */
 
-/* Where they come from; a ql_nodes_get_fn. */
+static void warn(const char *text, void *arg)
+{
+	(void)arg;
+	ql_log(QL_LOG_WARN, "msg=\"nodes\" text=\"%s\"", text);
+}
+
+/* Read anew for each deployment; a ql_nodes_get_fn. */
 static int nodes_get(void *arg, struct ql_nodes *ret_nodes,
 		     struct ql_error *err)
 {
-	const struct command_line *cl = arg;
-	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_NODES_BYTES_MAX);
-	int r = ql_read_file(AT_FDCWD, cl->nodes, &buf, err);
-
-	if (r < 0)
-		return r;
-	r = ql_nodes_parse(ql_buf_str(&buf), buf.len, ret_nodes, err);
-	return r < 0 ? ql_error_prefix(err, "%s", cl->nodes) : 0;
+	return ql_nodes_from(arg, ret_nodes, err);
 }
 
 /* ---- life ---- */
@@ -303,13 +337,14 @@ static int run(struct command_line *cl, struct ql_error *err)
 	_cleanup_nodes_ struct ql_nodes nodes = { 0 };
 	const struct ql_rollouts_options options = {
 		.nodes = nodes_get,
-		.arg = cl,
+		.arg = &cl->nodes,
 		.remote = cl->remote,
 		.config_dir = cl->config_dir,
 		.plain_http = cl->plain_http,
 	};
 	sigset_t set;
-	int r = nodes_get(cl, &nodes, err); /* that they are well-formed */
+	/* That they are well-formed. */
+	int r = ql_nodes_from(&cl->nodes, &nodes, err);
 
 	signals_block(&set); /* before there are threads, which have it so */
 	if (r == 0)
@@ -319,7 +354,10 @@ static int run(struct command_line *cl, struct ql_error *err)
 
 int main(int argc, char **argv)
 {
-	static struct command_line cl = { .listen = "127.0.0.1:7780" };
+	static struct command_line cl = {
+		.listen = "127.0.0.1:7780",
+		.nodes.kube.warn = warn,
+	};
 	enum ql_log_level level = QL_LOG_INFO;
 	struct ql_error err = QL_ERROR_INIT;
 	int r = parse(argc, argv, &cl);

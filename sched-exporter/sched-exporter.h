@@ -6,6 +6,7 @@
 #include "sched-exporter/deploy.h"
 #include "sched-exporter/kube.h"
 #include "sched-exporter/nodes.h"
+#include "sched-exporter/nodesfrom.h"
 #include "sched-exporter/plan.h"
 #include "sched-exporter/planqdm.h"
 #include "sched-exporter/rollout.h"

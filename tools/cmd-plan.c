@@ -4,7 +4,6 @@
 #include "tools/cli.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,26 +18,17 @@ static void print_warning(const char *text, void *arg)
 	(void)fprintf(stderr, "quicklayer: plan: %s\n", text);
 }
 
-static int nodes_read(const struct ql_cli *cli, struct ql_nodes *ret_nodes,
-		      struct ql_error *err)
+static struct ql_nodes_from nodes_from(const struct ql_cli *cli)
 {
-	_cleanup_buf_ struct ql_buf buf = QL_BUF_INIT(QL_NODES_BYTES_MAX);
-	const struct ql_kube_options kube = {
-		.api = { .url = cli->kube_url,
-			 .token = cli->kube_token,
-			 .ca = cli->kube_ca },
-		.cluster = cli->cluster,
-		.warn = print_warning,
+	return (struct ql_nodes_from){
+		.file = cli->nodes,
+		.kubernetes = cli->kubernetes,
+		.kube = { .api = { .url = cli->kube_url,
+				   .token = cli->kube_token,
+				   .ca = cli->kube_ca },
+			  .cluster = cli->cluster,
+			  .warn = print_warning },
 	};
-	int r;
-
-	if (!cli->nodes)
-		return ql_kube_nodes(&kube, ret_nodes, err);
-	r = ql_read_file(AT_FDCWD, cli->nodes, &buf, err);
-	if (r < 0)
-		return r;
-	r = ql_nodes_parse(ql_buf_str(&buf), buf.len, ret_nodes, err);
-	return r < 0 ? ql_error_prefix(err, "%s", cli->nodes) : 0;
 }
 
 /* ---- said ---- */
@@ -178,19 +168,15 @@ static int plan_one(const struct ql_cli *cli, const char *image,
 	return r;
 }
 
-static int usage_check(const struct ql_cli *cli, struct ql_error *err)
+static int usage_check(const struct ql_cli *cli,
+		       const struct ql_nodes_from *from, struct ql_error *err)
 {
 	int tls = (cli->tls_ca != NULL) + (cli->tls_cert != NULL) +
 		  (cli->tls_key != NULL);
-	bool kube = cli->kubernetes || cli->kube_url;
+	const char *wrong = ql_nodes_from_wrong(from);
 
-	if (!cli->nodes == !kube)
-		return ql_error_set(err, -EINVAL,
-				    "either --nodes or --kubernetes is needed");
-	if (!kube && (cli->kube_token || cli->kube_ca || cli->cluster))
-		return ql_error_set(err, -EINVAL,
-				    "--kubernetes-token, --kubernetes-ca and "
-				    "--cluster go with --kubernetes");
+	if (wrong)
+		return ql_error_set(err, -EINVAL, "%s", wrong);
 	if (tls != 0 && tls != 3)
 		return ql_error_set(err, -EINVAL,
 				    "--tls-ca, --tls-cert and --tls-key go "
@@ -202,11 +188,12 @@ int ql_cmd_plan(const struct ql_cli *cli, struct ql_error *err)
 {
 	_cleanup_nodes_ struct ql_nodes nodes = { 0 };
 	_cleanup_json_ json_t *list = json_array();
-	int r = usage_check(cli, err);
+	const struct ql_nodes_from from = nodes_from(cli);
+	int r = usage_check(cli, &from, err);
 
 	if (r < 0)
 		return ql_usage("plan", err);
-	r = nodes_read(cli, &nodes, err);
+	r = ql_nodes_from(&from, &nodes, err);
 	for (int i = 0; i < cli->argc && r == 0; i++)
 		r = plan_one(cli, cli->argv[i], &nodes, list, err);
 	if (r < 0 || !cli->json)

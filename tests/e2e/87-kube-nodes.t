@@ -115,6 +115,25 @@ for n in a1 a2 z1; do
 		"$TMP/$n/agent/mnt/images/$IMAGE"
 done
 
+# ---- by the scheduler ----
+
+URL=http://127.0.0.1:$(free_port)
+lab_start scheduler "$B/quicklayer-scheduler" "${KUBE[@]}" --plain-http \
+	--listen "${URL#http://}"
+lab_ready scheduler || bail scheduler
+# planned EXPRESSION VALUE: what jq makes of the deployment.
+planned()
+{
+	[ "$(curl -s "$URL/v1/deployments/1" | jq -r "$1")" = "$2" ]
+}
+curl -s "$URL/v1/deployments" -d "{\"image\": \"$IMAGE\", \"apply\": false}" \
+	>"$TMP/asked"
+ok "the scheduler plans for them" wait_for 20 planned .state done
+ok "... the same nodes" planned '[.nodes[].name] | sort | join(" ")' "a1 a2 z1"
+fails "it does not begin with an API that is not there" 1 \
+	"$B/quicklayer-scheduler" --kubernetes-url http://127.0.0.1:1
+fails "... nor without nodes" 2 "$B/quicklayer-scheduler"
+
 # ---- from within a pod ----
 
 # in_pod DIR COMMAND...: with a service account of that folder.
