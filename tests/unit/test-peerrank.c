@@ -147,9 +147,25 @@ static void who_lies_on_waits_longer(void **state)
 	assert_int_equal(ql_peer_penalty(0), 1000000000);
 }
 
+/* Half of what the registry gives, or the others do, whichever is less. */
+static void slow_is_less_than_half_of_others(void **state)
+{
+	(void)state;
+	assert_false(ql_peer_is_slower(1000, 0, 2000));
+	assert_true(ql_peer_is_slower(999, 0, 2000));
+	assert_false(ql_peer_is_slower(600, 1000, 1000000));
+	assert_true(ql_peer_is_slower(400, 1000, 1000000));
+	assert_false(ql_peer_is_slower(400, 1000000, 800));
+	/* Nothing is known of the registry. */
+	assert_true(ql_peer_is_slower(32767, 0, 0));
+	assert_false(ql_peer_is_slower(32768, 0, 0));
+	assert_false(ql_peer_is_slower(500, 1000, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(slow_is_less_than_half_of_others),
 		cmocka_unit_test(regions_are_spread_evenly),
 		cmocka_unit_test(one_blob_is_spread_too),
 		cmocka_unit_test(what_others_have_stays),
