@@ -107,9 +107,9 @@ struct ql_pull_watch {
 };
 
 struct ql_pull_options {
-	const char *platform;	/* "os/arch[/variant]"; NULL: this machine's */
-	bool plain_http;	/* also where the registry is not loopback */
-	unsigned int parallel;	/* layers at once; 0: the default */
+	const char *platform;  /* "os/arch[/variant]"; NULL: this machine's */
+	bool plain_http;       /* also where the registry is not loopback */
+	unsigned int parallel; /* layers at once; 0: the default */
 	/* At once, for what comes in parts; 0: the default. */
 	unsigned int connections;
 	const char *config_dir; /* registries' settings; NULL: the default */
