@@ -124,26 +124,6 @@ like "$(sites_requests)" "^$here .*/manifests/" \
 	"its requests are in the registry's log"
 ok "its store has the image" grep -q lab:t <(node_ql 1 1 images)
 is "$(node_ql 1 2 images | grep -c lab:t)" 0 "another's has not"
-
-# TCP would try again after 6.4 s, and then after 12.8 s.
-head -c 16000000 /dev/urandom >"$TMP/file"
-tar -C "$TMP" -cf "$TMP/layer.tar" file &&
-	make_image "$TMP/oci" large "$TMP/layer.tar" >/dev/null &&
-	core skopeo --insecure-policy copy --quiet --dest-tls-verify=false \
-		"oci:$TMP/oci:large" "docker://$REGISTRY/lab:large" ||
-	bail "large image"
-SECONDS=0
-node_ql 1 2 pull --full --plain-http -q "$REGISTRY/lab:large" \
-	>"$TMP/pulled" 2>&1 &
-pid=$!
-sleep 0.7
-site_cut 1
-sleep 9
-fails "where the uplink is cut a pull waits" 1 test -s "$TMP/pulled"
-site_mend 1
-wait "$pid"
-is $? 0 "... and comes to its end: $(cat "$TMP/pulled")"
-between "$SECONDS" 9 12 "... soon after it is mended, s"
 pid=${AGENTS[1.1]}
 node_kill 1 1
 ok "an agent is killed" test ! -e "/proc/$pid"
