@@ -348,14 +348,12 @@ struct ql_range {
 	uint64_t offset;
 	uint64_t len; /* 0: to the end */
 	bool bulk;    /* the body may be large */
-	bool fresh;   /* by a new connection: the others may be dead */
 };
 
 /*
  * One GET of path ("manifests/latest", "blobs/sha256:…") below the
  * repository, from the first endpoint that answers with a success, with
- * authorization and retries.  A body that is silent for a few seconds fails
- * with -ETIMEDOUT, sooner than after the settings' time.
+ * authorization and retries.
  */
 int ql_registry_get(struct ql_registry *reg, const char *path,
 		    const char *accept, const struct ql_range *range,
@@ -379,8 +377,6 @@ char *ql_registry_url(struct ql_registry *reg, const char *path);
 int ql_registry_send(struct ql_registry *reg,
 		     const struct ql_registry_request *rq,
 		     struct ql_http_response *ret_rs, struct ql_error *err);
-/* As the settings say. */
-struct ql_http_timeouts ql_registry_timeouts(const struct ql_registry *reg);
 unsigned int ql_registry_retries(const struct ql_registry *reg);
 /* Backs off before another try (0: the first); -ECANCELED. */
 int ql_registry_pause(struct ql_registry *reg, unsigned int tries,

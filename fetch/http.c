@@ -570,7 +570,6 @@ static CURLcode easy_set(struct transfer *t, const struct ql_http_request *rq)
 	SET(CURLOPT_PREREQFUNCTION, on_connected);
 	SET(CURLOPT_PREREQDATA, t);
 	SET(CURLOPT_ERRORBUFFER, t->error_text);
-	SET(CURLOPT_FRESH_CONNECT, (long)rq->fresh);
 	SET(CURLOPT_CONNECTTIMEOUT, (long)rq->timeouts.connect);
 	SET(CURLOPT_LOW_SPEED_LIMIT, 1L);
 	SET(CURLOPT_LOW_SPEED_TIME, (long)rq->timeouts.stall);

@@ -59,10 +59,9 @@ struct ql_http_request {
 	uint64_t offset;	    /* ask for the bytes from here on, */
 	uint64_t len;		    /* so many; 0: to the end */
 	bool bulk;		    /* the body may be large */
-	bool fresh;		  /* by a new connection: others may be dead */
-	const char *warm_url;	  /* or NULL: over a long link, open */
-	unsigned int warm;	  /* so many connections more to it */
-	const struct ql_tls *tls; /* or NULL */
+	const char *warm_url;	    /* or NULL: over a long link, open */
+	unsigned int warm;	    /* so many connections more to it */
+	const struct ql_tls *tls;   /* or NULL */
 	struct ql_http_timeouts timeouts;
 };
 

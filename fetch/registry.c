@@ -20,11 +20,7 @@ enum {
 	BACKOFF_MS = 250,
 	BACKOFF_MAX_MS = 10000,
 	RETRY_AFTER_PATIENCE = 60, /* seconds; more is a failure */
-	/* Seconds, of the first tries. */
-	CONNECT_FIRST = 2,
-	STALL_FIRST = 3,
 };
-#define NS 1000000000ULL
 
 #define ACCEPT                                                                 \
 	"application/vnd.oci.image.index.v1+json, "                            \
@@ -81,16 +77,9 @@ static void advice_set(struct try_advice *advice,
 	}
 }
 
-/* How it is asked. */
-struct manner {
-	struct ql_http_timeouts timeouts;
-	bool fresh; /* by a new connection */
-};
-
 /* Sends it once, and again where the first answer asked for authorization. */
 static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 			const struct ql_registry_request *rq,
-			const struct manner *manner,
 			struct ql_http_response *ret_rs,
 			struct try_advice *advice, struct ql_error *err)
 {
@@ -109,11 +98,10 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 		.offset = rq->range.offset,
 		.len = rq->range.len,
 		.bulk = rq->range.bulk,
-		.fresh = manner->fresh,
 		.warm_url = warm_url,
 		.warm = reg->warm,
 		.tls = ours ? &ep->tls : &foreign,
-		.timeouts = manner->timeouts,
+		.timeouts = reg->settings.timeouts,
 	};
 
 	if (!url)
@@ -160,54 +148,6 @@ static int endpoint_try(struct ql_registry *reg, const struct ql_endpoint *ep,
 	}
 }
 
-static unsigned int least(unsigned int a, unsigned int b)
-{
-	return a < b ? a : b;
-}
-
-/* After a silent try that took ns: more time for what it took too long for. */
-static void manner_relax(struct manner *m, const struct ql_http_timeouts *most,
-			 uint64_t ns)
-{
-	if (ns >= m->timeouts.stall * NS)
-		m->timeouts.stall = least(2 * m->timeouts.stall, most->stall);
-	else
-		m->timeouts.connect =
-			least(2 * m->timeouts.connect, most->connect);
-	m->fresh = true;
-}
-
-/*
- * A link that was cut for a moment is there again long before TCP sees it,
- * which waits twice as long before each next try.  So what only reads is asked
- * for again by a new connection where nothing came for a few seconds; it has
- * failed when the settings' time is over.
- */
-static int endpoint_hurry(struct ql_registry *reg, const struct ql_endpoint *ep,
-			  const struct ql_registry_request *rq,
-			  struct ql_http_response *ret_rs,
-			  struct try_advice *advice, struct ql_error *err)
-{
-	const struct ql_http_timeouts *most = &reg->settings.timeouts;
-	struct manner m = { .timeouts = *most, .fresh = rq->range.fresh };
-	uint64_t since = ql_now_ns(), begun;
-	int r;
-
-	if (!rq->method) {
-		m.timeouts.connect = least(CONNECT_FIRST, most->connect);
-		m.timeouts.stall = least(STALL_FIRST, most->stall);
-	}
-	for (;;) {
-		*advice = (struct try_advice){ 0 };
-		begun = ql_now_ns();
-		r = endpoint_try(reg, ep, rq, &m, ret_rs, advice, err);
-		if (r != -ETIMEDOUT || rq->method ||
-		    ql_now_ns() - since >= most->stall * NS)
-			return r;
-		manner_relax(&m, most, ql_now_ns() - begun);
-	}
-}
-
 static uint64_t backoff_ms(unsigned int tries)
 {
 	uint64_t ms = BACKOFF_MS;
@@ -251,7 +191,7 @@ static int endpoint_get(struct ql_registry *reg, const struct ql_endpoint *ep,
 	for (unsigned int tries = 0;; tries++) {
 		struct try_advice advice = { 0 };
 		unsigned int most = retries;
-		int r = endpoint_hurry(reg, ep, rq, ret_rs, &advice, err);
+		int r = endpoint_try(reg, ep, rq, ret_rs, &advice, err);
 
 		if (r == 0)
 			return 0;
@@ -319,11 +259,6 @@ int ql_registry_send(struct ql_registry *reg,
 {
 	return endpoint_get(reg, origin(reg), rq,
 			    rq->once ? 0 : reg->settings.retries, ret_rs, err);
-}
-
-struct ql_http_timeouts ql_registry_timeouts(const struct ql_registry *reg)
-{
-	return reg->settings.timeouts;
 }
 
 unsigned int ql_registry_retries(const struct ql_registry *reg)

@@ -13,7 +13,6 @@ enum {
 	PROGRESS = 1 << 20, /* bytes that make up for a failure */
 	SKIP_CHUNK = 16 << 10,
 };
-#define NS 1000000000ULL
 
 struct blob_stream {
 	struct ql_stream base;
@@ -24,8 +23,6 @@ struct blob_stream {
 	uint64_t pos;		 /* up to where the reader has it */
 	uint64_t last_failure;	 /* pos at that time */
 	unsigned int failures;	 /* since there was progress */
-	uint64_t heard;		 /* ns: when something came last */
-	bool fresh;		 /* the next by a new connection */
 	struct ql_http_response rs;
 };
 
@@ -71,7 +68,7 @@ static int blob_connect(struct blob_stream *b, struct ql_error *err)
 	bool part = b->pos > 0 || b->end < b->size;
 	/* Where it ends is said: not all know "bytes=N-". */
 	struct ql_range range = { b->pos, part ? left : 0,
-				  left > QL_BLOB_WINDOW, b->fresh };
+				  left > QL_BLOB_WINDOW };
 
 	ql_http_response_release(&b->rs);
 	r = ql_registry_get(b->reg, b->path, NULL, &range, &b->rs, err);
@@ -83,14 +80,6 @@ static int blob_connect(struct blob_stream *b, struct ql_error *err)
 	return r;
 }
 
-/* It was silent for a few seconds, and not yet for as long as the settings say:
- * the connection may be dead, and the link is not. */
-static bool is_early(const struct blob_stream *b, int error)
-{
-	return error == -ETIMEDOUT &&
-	       ql_now_ns() - b->heard < ql_registry_timeouts(b->reg).stall * NS;
-}
-
 /* After a failure: 0 once connected again, or the error to give up with. */
 static int blob_resume(struct blob_stream *b, int error, struct ql_error *err)
 {
@@ -99,13 +88,6 @@ static int blob_resume(struct blob_stream *b, int error, struct ql_error *err)
 	while (ql_http_error_transient(error)) {
 		unsigned int tries = b->failures;
 
-		if (is_early(b, error)) {
-			b->fresh = true;
-			error = blob_connect(b, err);
-			if (error == 0)
-				return 0;
-			continue;
-		}
 		if (b->pos - b->last_failure >= PROGRESS)
 			b->failures = 0;
 		b->last_failure = b->pos;
@@ -139,8 +121,6 @@ static ssize_t blob_read(struct ql_stream *s, void *buf, size_t len,
 
 		if (n > 0) {
 			b->pos += (uint64_t)n;
-			b->heard = ql_now_ns();
-			b->fresh = false;
 			return n;
 		}
 		if (n == -ECANCELED)
@@ -184,7 +164,6 @@ int ql_registryblob_open(struct ql_registry *reg, const struct ql_descriptor *d,
 		return ql_error_nomem(err);
 	b->base.ops = &blob_ops;
 	b->reg = reg;
-	b->heard = ql_now_ns();
 	b->size = d->size;
 	b->pos = offset;
 	b->last_failure = offset;
