@@ -69,6 +69,9 @@ struct ql_peer {
 	bool passes;	/* it fetches for others: it is in the ring */
 	bool looked_up; /* by a name: it goes when the name has it no more */
 	uint64_t seen;	/* ns: when the name had it last */
+	/* The generation whose filter could not be had, and until when (ns) it
+	 * is not asked for again. */
+	uint64_t failed_filter, failed_until;
 	/* One reference; peerlook.c's alone, under peers->lock. */
 	struct ql_peer_filter *filter;
 	struct ql_peer *next;
@@ -164,8 +167,8 @@ void ql_peers_blobs_measured(struct ql_peers *peers, bool of_site,
  * registry, which it may itself wait for; 300 ms). */
 uint64_t ql_peer_patience(struct ql_peers *peers, struct ql_peer *peer);
 /* Whether so many bytes a second, as one stream of it has, or what all together
- * have, is too little: much less than the registry gives one, and than the
- * others of its site give on average. */
+ * have, is too little: less than half of what the registry gives one, and of
+ * what the others of its site give on average. */
 bool ql_peer_lags(struct ql_peers *peers, struct ql_peer *peer, uint64_t rate);
 /* The rule: bytes a second; 0: not known. */
 bool ql_peer_is_slower(uint64_t rate, uint64_t others, uint64_t registry);

@@ -83,7 +83,8 @@ void ql_peer_filter_update(struct ql_peers *peers, struct ql_peer *peer)
 
 	(void)pthread_mutex_lock(&peers->lock);
 	generation = peer->generation;
-	if (peer->filter)
+	keep = generation == peer->failed_filter && now < peer->failed_until;
+	if (peer->filter && !keep)
 		keep = peer->filter->generation == generation ||
 		       (strcmp(peer->site, peers->site) != 0 &&
 			now - peer->filter->at < FAR_NS);
@@ -93,6 +94,10 @@ void ql_peer_filter_update(struct ql_peers *peers, struct ql_peer *peer)
 	if (filter_fetch(peers, peer, &filter, &err) < 0) {
 		ql_debug("msg=\"no filter\" peer=%s text=\"%s\"", peer->address,
 			 err.text);
+		(void)pthread_mutex_lock(&peers->lock);
+		peer->failed_filter = generation;
+		peer->failed_until = ql_now_ns() + FAR_NS;
+		(void)pthread_mutex_unlock(&peers->lock);
 		return;
 	}
 	filter->generation = generation;

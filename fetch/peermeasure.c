@@ -125,10 +125,11 @@ static uint64_t site_flowing(const struct ql_peers *peers, const char *site,
 
 bool ql_peer_lags(struct ql_peers *peers, struct ql_peer *peer, uint64_t rate)
 {
-	uint64_t now = ql_now_ns(), others, n, flow;
+	uint64_t now, others, n, flow;
 	bool lags;
 
 	(void)pthread_mutex_lock(&peers->lock);
+	now = ql_now_ns(); /* not before what came last */
 	others = site_flowing(peers, peer->site, peer, now, NS, &n);
 	flow = flowing(&peer->flow, now, FLOW_WINDOW);
 	lags = ql_peer_is_slower(rate > flow ? rate : flow,
@@ -140,9 +141,10 @@ bool ql_peer_lags(struct ql_peers *peers, struct ql_peer *peer, uint64_t rate)
 void ql_peers_blobs_measured(struct ql_peers *peers, bool of_site,
 			     uint64_t *ret_wait, uint64_t *ret_rate)
 {
-	uint64_t now = ql_now_ns(), n, flow;
+	uint64_t now, n, flow;
 
 	(void)pthread_mutex_lock(&peers->lock);
+	now = ql_now_ns();
 	flow = flowing(&peers->registry_flow, now, FLOW_KNOWN);
 	if (of_site)
 		flow += site_flowing(peers, peers->site, NULL, now, FLOW_KNOWN,
@@ -157,11 +159,12 @@ void ql_peers_blobs_measured(struct ql_peers *peers, bool of_site,
 bool ql_peer_is_stalled(struct ql_peers *peers, struct ql_peer *peer,
 			uint64_t since, uint64_t patience)
 {
-	uint64_t now = ql_now_ns(), came;
+	uint64_t now, came;
 
-	if (now - since < patience)
+	if (ql_now_ns() - since < patience)
 		return false;
 	(void)pthread_mutex_lock(&peers->lock);
+	now = ql_now_ns();
 	came = peer->flow.at;
 	(void)pthread_mutex_unlock(&peers->lock);
 	return now - came >= patience || now - since >= STALLED_MOST;

@@ -17,6 +17,7 @@
 
 #define LOOK_NS 3000000000ULL
 #define LOOK_SHARE 50 /* looking takes this part of the time, at most */
+#define LOOK_MOST 60000000000ULL
 #define FNV_BASIS 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
 /* Whoever reads JSON's numbers as floating point has it exactly. */
@@ -233,6 +234,8 @@ static void look_later(struct ql_peer_known *k, uint64_t since, uint64_t least)
 	uint64_t now = ql_now_ns(), took = (now - since) * LOOK_SHARE;
 	uint64_t at = now + (took > least ? took : least);
 
+	if (at > now + LOOK_MOST)
+		at = now + LOOK_MOST;
 	if (k->look_at < at)
 		k->look_at = at;
 }

@@ -245,7 +245,8 @@ static int pull_missing(struct ql_store *store, const struct ql_ref *ref,
 			struct ql_pull_result *result, struct ql_error *err)
 {
 	const struct ql_fill_options fill = {
-		.connections = options->connections,
+		.connections = options->connections ? options->connections
+						    : options->parallel,
 		.plain_http = options->plain_http,
 		.config_dir = options->config_dir,
 		.peers = options->peers,

@@ -241,6 +241,7 @@ static int job_add(struct ql_relay *relay, struct ql_relay_region *r,
 		return -ENOMEM;
 	}
 	job->region = r;
+	job->routed = ql_peers_is_routed(relay->peers, &r->blob);
 	job->from = from;
 	job->to = to;
 	job->bytes = bytes;
@@ -551,9 +552,9 @@ int ql_relay_new(struct ql_peers *peers, struct ql_relay **ret_relay,
 	relay->fd = -1;
 	relay->last = &relay->jobs;
 	(void)pthread_mutex_init(&relay->lock, NULL);
-	(void)pthread_cond_init(&relay->work, NULL);
 	(void)pthread_condattr_init(&relay->monotonic);
 	(void)pthread_condattr_setclock(&relay->monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&relay->work, &relay->monotonic);
 	r = ql_fill_sources_new(&options, &relay->sources, err);
 	if (r == 0)
 		r = relay_file(relay, err);

@@ -30,6 +30,8 @@ struct ql_relay_job {
 	struct ql_relay_region *region; /* one of its users */
 	char *repository;		/* owned */
 	uint64_t from, to;		/* in the blob; region->coming has it */
+	bool routed;			/* it may come from other nodes */
+	bool taken;			/* it is being done */
 	uint64_t bytes;			/* of disk: in relay->used */
 };
 
@@ -47,7 +49,8 @@ struct ql_relay {
 	uint64_t n_slots, *free_slots, n_free, cap_free;
 	struct ql_relay_job *jobs, **last;
 	unsigned int n_jobs;
-	uint64_t fetching; /* bytes of the jobs that are being done */
+	uint64_t fetching; /* bytes that jobs, not routed, are waiting for */
+	uint64_t moved_at; /* ns: when some of these came last */
 	pthread_t threads[QL_RELAY_WORKERS];
 	unsigned int n_threads, idle;
 	bool stop;

@@ -19,6 +19,15 @@ enum {
 	 * enough for a link of 1 Gbit/s and 20 ms. */
 	FETCHING_MAX = 3 << 20,
 };
+/* Where nothing comes for so long, what follows is not held up by it. */
+#define SILENT_NS 1000000000ULL
+
+/* Under the lock: whether one more may be fetched now. */
+static bool is_open(const struct ql_relay *relay)
+{
+	return relay->fetching < FETCHING_MAX ||
+	       ql_now_ns() - relay->moved_at > SILENT_NS;
+}
 
 static int piece_put(struct ql_relay *relay, struct ql_relay_job *job,
 		     const void *data, size_t len, bool private,
@@ -36,6 +45,12 @@ static int piece_put(struct ql_relay *relay, struct ql_relay_job *job,
 	if (ret == 0) {
 		(void)ql_extents_cut(&r->coming, job->from, job->from + len);
 		job->from += len;
+		if (!job->routed) {
+			relay->fetching -= len;
+			relay->moved_at = ql_now_ns();
+		}
+		if (relay->jobs && is_open(relay))
+			(void)pthread_cond_signal(&relay->work);
 	}
 	if (relay->stop)
 		ret = -ECANCELED;
@@ -182,6 +197,10 @@ void ql_relay_job_end(struct ql_relay *relay, struct ql_relay_job *job,
 
 	(void)pthread_mutex_lock(&relay->lock);
 	relay->used -= job->bytes; /* that it did not take */
+	if (!job->routed && job->taken)
+		relay->fetching -= job->to - job->from; /* that did not come */
+	if (relay->jobs)
+		(void)pthread_cond_signal(&relay->work);
 	if (error < 0) {
 		(void)ql_extents_cut(&r->coming, job->from, job->to);
 		r->error = error;
@@ -198,15 +217,41 @@ void ql_relay_job_end(struct ql_relay *relay, struct ql_relay_job *job,
  * yet. */
 static struct ql_relay_job *job_take(struct ql_relay *relay)
 {
-	struct ql_relay_job *job = relay->jobs;
+	struct ql_relay_job **at = &relay->jobs, *job;
 
-	if (!job || relay->fetching >= FETCHING_MAX)
+	/* What comes from other nodes may wait for what these wait for here. */
+	while (!is_open(relay) && *at && !(*at)->routed)
+		at = &(*at)->next;
+	job = *at;
+	if (!job)
 		return NULL;
-	relay->jobs = job->next;
-	if (!relay->jobs)
-		relay->last = &relay->jobs;
+	*at = job->next;
+	if (!job->next)
+		relay->last = at;
+	job->next = NULL;
 	relay->n_jobs--;
+	job->taken = true;
+	if (!job->routed) {
+		if (relay->fetching == 0)
+			relay->moved_at = ql_now_ns();
+		relay->fetching += job->to - job->from;
+	}
 	return job;
+}
+
+/* Under the lock: for a job, or until one may be taken. */
+static void job_wait(struct ql_relay *relay)
+{
+	uint64_t until = ql_now_ns() + SILENT_NS;
+	struct timespec ts = { (time_t)(until / 1000000000),
+			       (long)(until % 1000000000) };
+
+	relay->idle++;
+	if (relay->jobs)
+		(void)pthread_cond_timedwait(&relay->work, &relay->lock, &ts);
+	else
+		(void)pthread_cond_wait(&relay->work, &relay->lock);
+	relay->idle--;
 }
 
 static void *relay_main(void *arg)
@@ -218,27 +263,19 @@ static void *relay_main(void *arg)
 	(void)pthread_mutex_lock(&relay->lock);
 	while (!relay->stop) {
 		struct ql_error err = QL_ERROR_INIT;
-		uint64_t bytes;
 		int r;
 
 		if (!(job = job_take(relay))) {
-			relay->idle++;
-			(void)pthread_cond_wait(&relay->work, &relay->lock);
-			relay->idle--;
+			job_wait(relay);
 			continue;
 		}
-		bytes = job->to - job->from;
-		relay->fetching += bytes;
-		if (relay->jobs && relay->fetching < FETCHING_MAX)
+		if (relay->jobs)
 			(void)pthread_cond_signal(&relay->work);
 		(void)pthread_mutex_unlock(&relay->lock);
 		r = job_fetch(relay, job, buf, &err);
 		ql_relay_job_end(relay, job, r, &err);
 		ql_fill_sources_sweep(relay->sources, false);
 		(void)pthread_mutex_lock(&relay->lock);
-		relay->fetching -= bytes;
-		if (relay->jobs)
-			(void)pthread_cond_signal(&relay->work);
 	}
 	(void)pthread_mutex_unlock(&relay->lock);
 	return NULL;

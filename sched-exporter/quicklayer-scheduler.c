@@ -190,7 +190,7 @@ static const char *wrong(const struct command_line *cl)
 		return "--tls-ca, --tls-cert and --tls-key go together";
 	if (cl->level && ql_log_level_parse(cl->level, &level) < 0)
 		return "--log-level: error, warn, info or debug is wanted";
-	if (ql_net_listen_check(cl->listen) < 0)
+	if (!cl->listen || ql_net_listen_check(cl->listen) < 0)
 		return "--listen: an address and a port are wanted";
 	if (cl->n_allow == 0 && !is_loopback(cl->listen))
 		return "--listen: beyond this machine only with --allow, "

@@ -357,7 +357,8 @@ node_end()
 	local pid=${AGENTS[$1.$2]:-}
 	[ -z "$pid" ] || lab_end "$pid"
 	AGENTS[$1.$2]=
-	mv -f "$TMP/agent.$1.$2.log" "$TMP/agent.$1.$2.before.log" 2>/dev/null
+	mv -f "$TMP/agent.$1.$2.log" "$TMP/agent.$1.$2.before.log" 2>/dev/null ||
+		:
 }
 
 node_wipe()
