@@ -128,7 +128,7 @@ planned()
 }
 curl -s "$URL/v1/deployments" -d "{\"image\": \"$IMAGE\", \"apply\": false}" \
 	>"$TMP/asked"
-ok "the scheduler plans for them" wait_for 20 planned .state done
+ok "the scheduler plans for them" wait_for 20 planned .state "done"
 ok "... the same nodes" planned '[.nodes[].name] | sort | join(" ")' "a1 a2 z1"
 fails "it does not begin with an API that is not there" 1 \
 	"$B/quicklayer-scheduler" --kubernetes-url http://127.0.0.1:1
