@@ -93,10 +93,11 @@ for ms in 0 20 60 150; do
 	between "$(counter down.bytes)" 1020000 1080000 \
 		"$ms ms: bytes are counted with their headers"
 	is "$(counter up.connections)" 1 "$ms ms: and connections"
-	# What else the machine does makes it slower, and never faster.
-	for try in 1 2 3; do
+	# What else the machine does makes it slower, and a look that comes late
+	# makes it seem faster.
+	for try in 1 2 3 4 5; do
 		rate=$(steady_rate "$(counter down.bytes)")
-		[ "${rate%.*}" -lt 90 ] || break
+		[ "${rate%.*}" -lt 90 ] || [ "${rate%.*}" -ge 100 ] || break
 	done
 	between "$rate" 90 100 "$ms ms: Mbit/s of 100"
 	lab_end "$LAB_PID"
