@@ -184,7 +184,8 @@ struct ql_fill_options {
 	/* All is to be opened: nothing stays packed, and what is counts as
 	 * missing. */
 	bool plain;
-	/* Nobody reads meanwhile: the background may have all connections. */
+	/* Nobody reads meanwhile: small runs of the background may have all
+	 * connections. */
 	bool unread;
 	const char *config_dir; /* registries' settings; NULL: the default */
 	/* Other nodes, asked before the registry (borrowed); or NULL. */

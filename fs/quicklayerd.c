@@ -6,11 +6,9 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "fs/agent.h"
 
@@ -148,19 +146,6 @@ static int config_load(struct ql_agent_config *config, void *arg)
 	return r;
 }
 
-/* As for the command: see quicklayer.c on arenas. */
-static void bounds(void)
-{
-	struct rlimit rl;
-
-	(void)mallopt(M_ARENA_MAX, 2);
-	(void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
-		rl.rlim_cur = rl.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &rl);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	_cleanup_config_ struct ql_agent_config config;
@@ -177,7 +162,8 @@ int main(int argc, char **argv)
 		(void)printf("ok\n");
 		return fflush(stdout) == 0 ? 0 : EXIT_FAILURE;
 	}
-	bounds();
+	ql_process_bound_memory(2);
+	ql_process_raise_files();
 	r = ql_agent_run(&config, config_load, &cl, &err);
 	if (r < 0)
 		report(err.text[0] ? err.text : strerror(-r), NULL);

@@ -8,13 +8,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "sched-exporter/nodesfrom.h"
@@ -260,19 +258,6 @@ static int nodes_get(void *arg, struct ql_nodes *ret_nodes,
 
 /* ---- life ---- */
 
-/* As for the command: see quicklayer.c on arenas. */
-static void bounds(void)
-{
-	struct rlimit rl;
-
-	(void)mallopt(M_ARENA_MAX, 2);
-	(void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
-		rl.rlim_cur = rl.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &rl);
-	}
-}
-
 static void on_alarm(int sig)
 {
 	(void)sig;
@@ -367,7 +352,8 @@ int main(int argc, char **argv)
 	if (cl.level)
 		(void)ql_log_level_parse(cl.level, &level); /* was checked */
 	ql_log_set_level(level);
-	bounds();
+	ql_process_bound_memory(2);
+	ql_process_raise_files();
 	r = run(&cl, &err);
 	if (r < 0)
 		report("", err.text[0] ? err.text : strerror(-r));

@@ -7,11 +7,9 @@
 #include "tools/cli.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 static const struct ql_command commands[] = {
 	{ "pull", "IMAGE", "bring an image into the store", "rkAphcUZnqj", 1, 1,
@@ -82,28 +80,6 @@ static void print_help(FILE *f)
 		      "quicklayer COMMAND --help shows a command's options.\n");
 }
 
-/*
- * One arena for all threads: each of several would keep what its layer freed
- * (a third of a pull's peak, measured), and threads here hash and copy more
- * than they allocate.  A fixed threshold keeps buffers out of the heap.
- */
-static void bound_memory(void)
-{
-	(void)mallopt(M_ARENA_MAX, 1);
-	(void)mallopt(M_MMAP_THRESHOLD, 128 << 10);
-}
-
-/* Objects are published by the hundred, each an open file. */
-static void raise_open_files(void)
-{
-	struct rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
-		rl.rlim_cur = rl.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &rl);
-	}
-}
-
 static int run_command(const struct ql_command *cmd, int argc, char **argv)
 {
 	struct ql_error err = QL_ERROR_INIT;
@@ -112,8 +88,8 @@ static int run_command(const struct ql_command *cmd, int argc, char **argv)
 
 	if (r != 0)
 		return r - 1;
-	bound_memory();
-	raise_open_files();
+	ql_process_bound_memory(1);
+	ql_process_raise_files();
 	r = cmd->run(&cli, &err);
 	if (r >= 0 && ql_out_flush(&err) < 0)
 		r = err.code;

@@ -16,6 +16,7 @@
 #include "store/base/lockdir.h"
 #include "store/base/log.h"
 #include "store/base/net.h"
+#include "store/base/process.h"
 #include "store/base/stream.h"
 #include "store/base/units.h"
 #include "store/base/utf8.h"

@@ -6,10 +6,11 @@
 # deployment goes on without a node that died, and which manifests a node does
 # not take.
 . "$(dirname "$0")/../lab/lib.sh"
+# shellcheck source=tests/lab/loopnodes.sh
+. "$LAB/loopnodes.sh"
 
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 [ -c /dev/fuse ] || skip_all "needs /dev/fuse"
-QLD=$B/quicklayerd
 export REGISTRY_AUTH_FILE=$TMP/none
 unset QUICKLAYER_SOCKET QUICKLAYER_ROOT
 
@@ -26,30 +27,9 @@ tar -C "$TMP/one" -cf "$TMP/one.tar" . && tar -C "$TMP/two" -cf "$TMP/two.tar" .
 IMAGE=$REGISTRY/img:t
 
 NODES="a1 a2 b1"
-declare -A SITE=([a1]=a [a2]=a [b1]=b) PORT AGENT
+declare -A SITE=([a1]=a [a2]=a [b1]=b)
 for n in $NODES; do
-	PORT[$n]=$(free_port)
-done
-
-# start_node NAME: an agent that knows of no other but by manifests.
-start_node()
-{
-	cat >"$TMP/$1.yaml" <<-YAML
-		root: $TMP/$1
-		read_timeout: 10s
-		peers:
-		  listen: 127.0.0.1:${PORT[$1]}
-		  name: $1
-		  site: ${SITE[$1]}
-		  cluster: edge
-		  allow: [127.0.0.1]
-	YAML
-	lab_start "$1" "$QLD" --config "$TMP/$1.yaml"
-	AGENT[$1]=$LAB_PID
-	lab_ready "$1" || bail "$1"
-}
-for n in $NODES; do
-	start_node "$n"
+	loop_node "$n" "${SITE[$n]}"
 done
 
 cat >"$TMP/nodes.json" <<-JSON
@@ -200,11 +180,8 @@ ok "... but when the others are gone" wait_for 5 taken
 # ---- a node that dies ----
 
 for n in $NODES; do
-	kill -9 "${AGENT[$n]}"
-	wait "${AGENT[$n]}" 2>/dev/null
-	lab_umount_below "$TMP/$n"
-	rm -rf "${TMP:?}/$n"
-	start_node "$n"
+	loop_gone "$n"
+	loop_node "$n" "${SITE[$n]}"
 done
 "$QL" plan --apply --nodes "$TMP/nodes.json" "$IMAGE" >"$TMP/apply.out" \
 	2>"$TMP/apply.err" &
@@ -229,11 +206,8 @@ like "$(cat "$TMP/apply.err")" "1 of 3 nodes do not answer" "... and said to be"
 like "$(cat "$TMP/apply.out")" "planned again 0" "... once and for all"
 
 for n in a2 b1; do
-	kill -9 "${AGENT[$n]}"
-	wait "${AGENT[$n]}" 2>/dev/null
-	lab_umount_below "$TMP/$n"
-	rm -rf "${TMP:?}/$n"
-	start_node "$n"
+	loop_gone "$n"
+	loop_node "$n" "${SITE[$n]}"
 done
 timeout 60 "$QL" plan --apply --nodes "$TMP/nodes.json" "$IMAGE" \
 	>"$TMP/apply.out" 2>"$TMP/apply.err" &

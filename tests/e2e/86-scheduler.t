@@ -5,10 +5,11 @@
 # over three nodes of two sites, what it refuses, that it goes on without a node
 # that died, reads the nodes anew, cancels, and ends soon.
 . "$(dirname "$0")/../lab/lib.sh"
+# shellcheck source=tests/lab/loopnodes.sh
+. "$LAB/loopnodes.sh"
 
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 [ -c /dev/fuse ] || skip_all "needs /dev/fuse"
-QLD=$B/quicklayerd
 SCHEDULER=${SCHEDULER:-$B/quicklayer-scheduler}
 export REGISTRY_AUTH_FILE=$TMP/none
 unset QUICKLAYER_SOCKET QUICKLAYER_ROOT
@@ -36,39 +37,7 @@ for t in one two; do
 done
 
 NODES="a1 a2 b1"
-declare -A SITE=([a1]=a [a2]=a [b1]=b) PORT AGENT
-for n in $NODES; do
-	PORT[$n]=$(free_port)
-done
-
-# start_node NAME [RATE]
-start_node()
-{
-	cat >"$TMP/$1.yaml" <<-YAML
-		root: $TMP/$1
-		read_timeout: 10s
-		background_rate: ${2:-unlimited}
-		peers:
-		  listen: 127.0.0.1:${PORT[$1]}
-		  name: $1
-		  site: ${SITE[$1]}
-		  cluster: edge
-		  allow: [127.0.0.1]
-	YAML
-	lab_start "$1" "$QLD" --config "$TMP/$1.yaml"
-	AGENT[$1]=$LAB_PID
-	lab_ready "$1" || bail "$1"
-}
-
-# kill_node NAME: with all that it has.
-kill_node()
-{
-	kill -9 "${AGENT[$1]}" 2>/dev/null
-	wait "${AGENT[$1]}" 2>/dev/null
-	lab_forget "${AGENT[$1]}"
-	lab_umount_below "$TMP/$1"
-	rm -rf "${TMP:?}/$1"
-}
+declare -A SITE=([a1]=a [a2]=a [b1]=b)
 
 # nodes_write NAME...: the nodes that the scheduler is to know.
 nodes_write()
@@ -91,7 +60,7 @@ nodes_write()
 }
 
 for n in $NODES; do
-	start_node "$n"
+	loop_node "$n" "${SITE[$n]}"
 done
 nodes_write a1 a2
 
@@ -219,8 +188,8 @@ is "$(http DELETE "/v1/deployments/$ID")" 409 \
 # ---- a node that dies ----
 
 for n in $NODES; do
-	kill_node "$n"
-	start_node "$n" 4MB/s
+	loop_gone "$n"
+	loop_node "$n" "${SITE[$n]}" 4MB/s
 done
 deploying()
 {
@@ -242,8 +211,8 @@ ok "b1 has the image" has b1 two
 # ---- canceled ----
 
 for n in $NODES; do
-	kill_node "$n"
-	start_node "$n" 500kB/s
+	loop_gone "$n"
+	loop_node "$n" "${SITE[$n]}" 500kB/s
 done
 deploy two:t
 ok "one that takes long" wait_for 20 deploying
@@ -273,7 +242,7 @@ ok "while one waits for nodes" wait_for 5 state_is planning
 ends 2 "... it ends soon when it is told to"
 for n in $NODES; do
 	kill -CONT "${AGENT[$n]}"
-	kill_node "$n"
+	loop_gone "$n"
 done
 
 # ---- a registry that does not answer ----

@@ -5,12 +5,13 @@
 # made for, that it is carried out, from outside by a token and a CA and from
 # within a pod, and what is said when the API does not, or should not, answer.
 . "$(dirname "$0")/../lab/lib.sh"
+# shellcheck source=tests/lab/loopnodes.sh
+. "$LAB/loopnodes.sh"
 # shellcheck source=tests/lab/kube.sh
 . "$LAB/kube.sh"
 
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 [ -c /dev/fuse ] || skip_all "needs /dev/fuse"
-QLD=$B/quicklayerd
 export REGISTRY_AUTH_FILE=$TMP/none
 unset QUICKLAYER_SOCKET QUICKLAYER_ROOT KUBERNETES_SERVICE_HOST \
 	KUBERNETES_SERVICE_PORT
@@ -27,20 +28,10 @@ tar -C "$TMP/one" -cf "$TMP/one.tar" . &&
 		>/dev/null || bail push
 IMAGE=$REGISTRY/img:t
 
-declare -A SITE=([a1]=a [a2]=a [z1]=b) PORT
+CLUSTER=default
+declare -A SITE=([a1]=a [a2]=a [z1]=b)
 for n in a1 a2 z1; do
-	PORT[$n]=$(free_port)
-	cat >"$TMP/$n.yaml" <<-YAML
-		root: $TMP/$n
-		peers:
-		  listen: 127.0.0.1:${PORT[$n]}
-		  name: $n
-		  site: ${SITE[$n]}
-		  cluster: default
-		  allow: [127.0.0.1]
-	YAML
-	lab_start "$n" "$QLD" --config "$TMP/$n.yaml"
-	lab_ready "$n" || bail "$n"
+	loop_node "$n" "${SITE[$n]}"
 	kube_node "$n" "quicklayer.io/site=${SITE[$n]}" \
 		"@quicklayer.io/peer=127.0.0.1:${PORT[$n]}"
 done
